@@ -1,0 +1,70 @@
+package engine
+
+import "io"
+
+// Options says which nook is opened.
+type Options struct {
+	// Root is the data root; "" means $NOOK_ROOT, then $XDG_DATA_HOME/nook,
+	// then ~/.local/share/nook.
+	Root string
+	// IDs is auto, mapped or single; "" means auto.
+	IDs string
+	// Progress is told of work that takes long. Nil means nobody listens.
+	Progress Progress
+	// Note is told of what a person should know and no error is, such as a
+	// device node that was left out of a layer. Nil means nobody listens.
+	Note func(text string)
+}
+
+// Progress is told how far a long piece of work is. Its methods may be called
+// from several goroutines.
+type Progress interface {
+	// Begin opens one bar; total is in bytes, 0 when it isn't known.
+	Begin(label string, total int64) Bar
+}
+
+// Bar is one piece of work under way.
+type Bar interface {
+	Add(bytes int64)
+	End()
+}
+
+// RunOptions is what docker's users know as the flags of run.
+type RunOptions struct {
+	Image       string
+	Command     []string // after the image; replaces CMD
+	Name        string
+	Env         []string // KEY=VALUE, or KEY to hand on the caller's; later wins
+	WorkDir     string
+	User        string   // name|uid[:group|gid]
+	Entrypoint  *string  // nil: the image's; "" : none
+	Hostname    string
+	ReadOnly    bool
+	Tmpfs       []string // DST[:options]
+	Volumes     []string // SRC:DST[:options]
+	Network     string   // none or host
+	Labels      map[string]string
+	CIDFile     string
+	Init        bool
+	Remove      bool
+	Interactive bool
+	TTY         bool
+}
+
+// Streams are the standard streams of a foreground run.
+type Streams struct {
+	In  io.Reader
+	Out io.Writer
+	Err io.Writer
+	// Terminal is the terminal that In and Out are, nil when they are none.
+	Terminal Terminal
+}
+
+// Terminal is the caller's terminal, for -t. Its owner puts it into raw mode
+// and back.
+type Terminal interface {
+	// Size is in characters.
+	Size() (rows, cols uint16, err error)
+	// Resized gets a value whenever the size changed.
+	Resized() <-chan struct{}
+}
