@@ -1,0 +1,166 @@
+package raw
+
+import (
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// The three hooks of the runtime around a fork: block signals and forbid stack
+// growth; undo it in the parent; in the child reset handlers and the signal
+// mask. Go's linker lists them as used from outside (they are marked with a
+// push linkname in runtime/proc.go), so this is not held together by
+// -checklinkname=0.
+
+//go:linkname beforeFork syscall.runtime_BeforeFork
+func beforeFork()
+
+//go:linkname afterFork syscall.runtime_AfterFork
+func afterFork()
+
+//go:linkname afterForkInChild syscall.runtime_AfterForkInChild
+func afterForkInChild()
+
+// fork makes the child. It is a plain fork, not a vfork: the child's memory is
+// a copy, so nothing it does to its stack or to the runtime's state is seen by
+// the parent, and the parent goes on at once (it may have to write id maps).
+//
+//go:noinline
+//go:norace
+func fork(flags, first, report uintptr) (pid uintptr, errno syscall.Errno) {
+	beforeFork()
+	pid, _, errno = syscall.RawSyscall6(unix.SYS_CLONE, flags, 0, 0, 0, 0, 0)
+	if errno != 0 || pid != 0 {
+		afterFork()
+		return pid, errno
+	}
+	afterForkInChild()
+	run(first, report)
+	return 0, 0
+}
+
+// ErrInterpreter in a Report's Errno says that the file to execute is there
+// and what it needs to run (its #! line's or ELF interpreter) is not. It lies
+// outside of the kernel's errnos.
+const ErrInterpreter = 4096
+
+// run walks the list and never returns. After fork: no allocation, no stack
+// growth (the runtime's stack guard traps it), no locks, no write of a Go
+// pointer. Everything it calls is nosplit.
+//
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func run(first, report uintptr) {
+	var reg [registers]uintptr
+	var args [6]uintptr
+	var denied uintptr // the error to report when no candidate of a PATH ran
+	var deniedStep uint32
+	at := first
+	for {
+		o := (*op)(pointer(at))
+		for i := range args {
+			args[i] = o.args[i]
+			if o.regs&(1<<i) != 0 {
+				args[i] = reg[args[i]%registers]
+			}
+		}
+		var r uintptr
+		var e syscall.Errno
+		switch o.kind {
+		case kindLate:
+			at = *(*uintptr)(pointer(o.child))
+			continue
+		case kindFail:
+			if denied == 0 {
+				denied, deniedStep = uintptr(unix.ENOENT), o.step
+			}
+			fail(report, deniedStep, denied)
+		case kindWait:
+			for {
+				r, _, e = syscall.RawSyscall6(o.nr, args[0], args[1], 1, 0, 0, 0)
+				if e != unix.EINTR {
+					break
+				}
+			}
+			if e == 0 && r == 0 {
+				exit()
+			}
+		case kindExec:
+			_, _, e = syscall.RawSyscall6(o.nr, args[0], args[1], args[2], 0, 0, 0)
+			switch e {
+			case unix.ENOENT, unix.ENOTDIR:
+				_, _, missing := syscall.RawSyscall6(unix.SYS_FACCESSAT, atFDCWD, args[0], 0, 0, 0, 0)
+				if missing == 0 {
+					fail(report, o.step, ErrInterpreter)
+				}
+			case unix.EACCES:
+				denied, deniedStep = uintptr(e), o.step
+			default:
+				fail(report, o.step, uintptr(e))
+			}
+			e = 0
+		default:
+			r, _, e = syscall.RawSyscall6(o.nr, args[0], args[1], args[2], args[3], args[4], args[5])
+			if o.kind == kindFork && e == 0 && r == 0 {
+				at = o.child
+				continue
+			}
+		}
+		skip := uintptr(0)
+		switch {
+		case e == 0:
+			skip = uintptr(o.onOK)
+		case o.orElse:
+			skip = uintptr(o.onErr)
+		case o.quiet || ignored(o, e):
+		default:
+			fail(report, o.step, uintptr(e))
+		}
+		if e == 0 && o.save >= 0 {
+			reg[o.save&(registers-1)] = r
+		}
+		if o.last && skip == 0 {
+			exit()
+		}
+		at += (skip + 1) * unsafe.Sizeof(op{})
+	}
+}
+
+// atFDCWD is AT_FDCWD as a system call's argument.
+const atFDCWD = ^uintptr(99)
+
+//go:nosplit
+//go:norace
+func ignored(o *op, e syscall.Errno) bool {
+	return uint16(e) == o.ignore[0] || uint16(e) == o.ignore[1] ||
+		uint16(e) == o.ignore[2] || uint16(e) == o.ignore[3]
+}
+
+//go:nosplit
+//go:norace
+func fail(report uintptr, step uint32, errno uintptr) {
+	var b [reportSize]byte
+	b[0], b[1], b[2], b[3] = byte(step), byte(step>>8), byte(step>>16), byte(step>>24)
+	b[4], b[5], b[6], b[7] = byte(errno), byte(errno>>8), byte(errno>>16), byte(errno>>24)
+	syscall.RawSyscall6(unix.SYS_WRITE, report, uintptr(unsafe.Pointer(&b)), reportSize, 0, 0, 0)
+	exit()
+}
+
+//go:nosplit
+//go:norace
+func exit() {
+	for {
+		syscall.RawSyscall6(unix.SYS_EXIT_GROUP, exitStatus, 0, 0, 0, 0, 0)
+	}
+}
+
+// exitStatus of a child that could not finish its program.
+const exitStatus = 125
+
+// pointer turns an address of the arena, which is not Go memory, into a
+// pointer without the arithmetic that vet looks for.
+//
+//go:nosplit
+func pointer(a uintptr) unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Pointer(&a)) }
