@@ -1,0 +1,125 @@
+package images
+
+import (
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+
+	"nook/internal/hint"
+)
+
+// HostPlatform is what this nook was built for.
+func HostPlatform() Platform {
+	p := Platform{OS: "linux", Architecture: runtime.GOARCH}
+	if p.Architecture == "arm64" {
+		p.Variant = "v8"
+	}
+	return p
+}
+
+// String is os/arch[/variant].
+func (p Platform) String() string {
+	os, arch := p.OS, p.Architecture
+	if os == "" {
+		os = "unknown"
+	}
+	if arch == "" {
+		arch = "unknown"
+	}
+	if p.Variant == "" || arch == "arm64" && p.Variant == "v8" {
+		return os + "/" + arch
+	}
+	return os + "/" + arch + "/" + p.Variant
+}
+
+// parsePlatform reads os/arch[/variant]; "" is the host's.
+func parsePlatform(s string) (Platform, error) {
+	if s == "" {
+		return HostPlatform(), nil
+	}
+	parts := strings.Split(s, "/")
+	if len(parts) < 2 || len(parts) > 3 || slices.Contains(parts, "") {
+		return Platform{}, hint.Errorf("write it like linux/arm64 or linux/arm/v7", "platform %q is not os/arch[/variant]", s)
+	}
+	p := Platform{OS: parts[0], Architecture: parts[1]}
+	if len(parts) == 3 {
+		p.Variant = parts[2]
+	}
+	return p, nil
+}
+
+// rank says how well an image for other does where p is wanted: 0 not at all.
+func (p Platform) rank(other Platform) int {
+	if other.OS != p.OS || other.Architecture != p.Architecture {
+		return 0
+	}
+	switch {
+	case other.Variant == p.Variant:
+		return 3
+	case other.Variant == "", p.Architecture == "arm64" && p.Variant == "" && other.Variant == "v8":
+		return 2
+	case p.Variant == "" && (p.Architecture != "amd64" || other.Variant == "v1"):
+		return 1
+	}
+	// amd64/v3 ends in an illegal instruction on a host that is only amd64.
+	return 0
+}
+
+func noPlatform(want Platform, there []Platform) error {
+	var names []string
+	for _, p := range there {
+		if name := p.String(); p.OS != "" && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	only := ""
+	if len(names) > 0 {
+		only = ", only for " + strings.Join(names, ", ")
+	}
+	return hint.Errorf("get the image for "+want.String()+", for example with skopeo copy --override-arch "+want.Architecture,
+		"%w: there is no image for %s in it%s", ErrPlatform, want, only)
+}
+
+// CheckPlatform returns ErrPlatform when the image can't run here: another
+// operating system, or another processor that no emulator is registered for.
+func CheckPlatform(cfg *ImageConfig) error {
+	image, host := cfg.Platform(), HostPlatform()
+	if image.OS != "" && image.OS != host.OS {
+		return hint.Errorf("nook runs Linux images; get one for "+host.String(),
+			"%w: the image is for %s, this host is %s", ErrPlatform, image, host)
+	}
+	if runsOn(image.Architecture, host.Architecture) || emulated(image.Architecture) {
+		return nil
+	}
+	return hint.Errorf("get the image for "+host.String()+", or install qemu-user-static, which registers emulators",
+		"%w: the image is for %s, this host is %s", ErrPlatform, image, host)
+}
+
+// runsOn knows what the processor runs by itself. An image that doesn't say
+// what it is for is let through: its entrypoint will tell.
+func runsOn(image, host string) bool {
+	switch {
+	case image == "" || image == host:
+		return true
+	case host == "amd64":
+		return image == "386"
+	case host == "arm64":
+		return image == "arm"
+	}
+	return false
+}
+
+// emulated asks the kernel's binfmt_misc for the names that qemu-user-static
+// registers. It is asked only when the image is a foreign one.
+func emulated(arch string) bool {
+	machine := map[string]string{
+		"amd64": "x86_64", "386": "i386", "arm64": "aarch64", "arm": "arm", "ppc64le": "ppc64le",
+		"s390x": "s390x", "riscv64": "riscv64", "loong64": "loongarch64", "mips64le": "mips64el",
+	}[arch]
+	if machine == "" {
+		return false
+	}
+	_, err := os.Lstat("/proc/sys/fs/binfmt_misc/qemu-" + machine)
+	return err == nil
+}

@@ -1,0 +1,403 @@
+// Package images keeps images: a store of manifests, configs and layer blobs
+// under their digests, and the ways in and out of it.
+//
+//	store, err := images.Open(filepath.Join(root, "images"))
+//	loaded, err := store.Load(ctx, images.LoadOptions{Path: "busybox.tar", Unpack: unpack})
+//	img, err := store.Resolve("busybox")
+//	cfg, err := store.Config(img)
+//
+// The store is an OCI image layout (image-layout.md of the specification), so
+// that skopeo and umoci read it as it is:
+//
+//	oci-layout          the version of the layout
+//	index.json          an entry a name; images without one have one entry without a name
+//	blobs/sha256/HEX    manifests, configs, layers as they came
+//	.lock               held while index.json or blobs/ change
+//	.staging/N/         what is on its way in; flock(2) on N/lock while its owner lives
+//
+// What a list of images shows is cached in the annotations of index.json,
+// which is replaced as a whole: readers take no lock and see the old state or
+// the new one. Blobs move into blobs/ by rename, under the lock, right before
+// the index that refers to them is written.
+//
+// The package unpacks nothing: where layers become directories, the caller
+// hands in a function. It knows no registries and starts no process.
+package images
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"nook/internal/atomicfile"
+	"nook/internal/lockfile"
+)
+
+var (
+	// ErrNotFound says that no image has the name or ID.
+	ErrNotFound = errors.New("no such image")
+	// ErrAmbiguous says that more than one image has an ID with this prefix.
+	ErrAmbiguous = errors.New("more than one image")
+	// ErrInUse says that containers or other names hold an image.
+	ErrInUse = errors.New("image is in use")
+	// ErrNotArchive says that what was given isn't an image archive.
+	ErrNotArchive = errors.New("not an image archive")
+	// ErrTruncated says that an archive ends too early.
+	ErrTruncated = errors.New("the archive is cut short")
+	// ErrDigest says that content isn't what its digest or size promised.
+	ErrDigest = errors.New("the content does not match")
+	// ErrMediaType says that a part of an image has a type nook doesn't know.
+	ErrMediaType = errors.New("unknown media type")
+	// ErrPlatform says that an image is for another kind of machine.
+	ErrPlatform = errors.New("wrong platform")
+)
+
+const (
+	layoutFile    = "oci-layout"
+	layoutVersion = "1.0.0"
+	indexFile     = "index.json"
+	lockFile      = ".lock"
+	stagingDir    = ".staging"
+	blobsDir      = "blobs/sha256"
+
+	// maxJSON is above every real manifest (registries stop at 4 MiB) and far
+	// below what would hurt.
+	maxJSON = 8 << 20
+)
+
+// Store is the image store in one directory. It holds no state of its own:
+// any number of processes may have it open.
+type Store struct {
+	dir string
+}
+
+// Image is one image of the store.
+type Image struct {
+	// ID is the digest of the config, as docker counts images.
+	ID string
+	// Manifest describes the manifest blob.
+	Manifest Descriptor
+	// Names are full references in their order of age; none for an image that
+	// lost its name to another.
+	Names []string
+	// Created is when the image says it was made; zero when it doesn't.
+	Created time.Time
+	// Size is in bytes, of the layers as they are stored.
+	Size int64
+	// UnpackedSize is in bytes, of the layers' tar streams; 0 when nobody
+	// counted.
+	UnpackedSize int64
+	// Annotations are those set on the entry with Annotate or Import.
+	Annotations map[string]string
+}
+
+// Layer is one layer of an image, the bottom one being the first.
+type Layer struct {
+	BlobPath  string
+	Digest    string // of the blob
+	MediaType string
+	Size      int64  // of the blob
+	DiffID    string // digest of the uncompressed tar
+	// UnpackedSize is for the Unpack function to set: bytes of the tar
+	// stream. Once all layers have one, the store keeps the sum.
+	UnpackedSize int64
+}
+
+// Open opens the store in dir and makes it when it isn't there.
+func Open(dir string) (*Store, error) {
+	s := &Store{dir: dir}
+	if _, err := os.Lstat(s.path(indexFile)); err == nil {
+		return s, nil
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("open image store: %w", err)
+	}
+	if err := s.create(); err != nil {
+		return nil, fmt.Errorf("make image store %s: %w", dir, err)
+	}
+	return s, nil
+}
+
+// create ends with index.json, by which Open knows that the rest is there.
+func (s *Store) create() error {
+	if err := os.MkdirAll(s.path(blobsDir), 0o700); err != nil {
+		return err
+	}
+	unlock, err := s.lock(context.Background())
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if _, err := os.Lstat(s.path(indexFile)); err == nil {
+		return nil
+	}
+	layout := struct {
+		Version string `json:"imageLayoutVersion"`
+	}{layoutVersion}
+	if err := atomicfile.WriteJSON(s.path(layoutFile), layout, 0o600, atomicfile.Durable); err != nil {
+		return err
+	}
+	return s.writeIndex(&index{})
+}
+
+func (s *Store) path(name string) string { return filepath.Join(s.dir, name) }
+
+// blobPath is for digests that checkDigest has seen.
+func (s *Store) blobPath(digest string) string {
+	return filepath.Join(s.dir, blobsDir, hexOf(digest))
+}
+
+func (s *Store) lock(ctx context.Context) (unlock func(), err error) {
+	return lockfile.Lock(ctx, s.path(lockFile))
+}
+
+func (s *Store) readIndex() (*index, error) {
+	data, err := os.ReadFile(s.path(indexFile))
+	if err != nil {
+		return nil, fmt.Errorf("read image index: %w", err)
+	}
+	idx := new(index)
+	if err := json.Unmarshal(data, idx); err != nil {
+		return nil, fmt.Errorf("read image index %s: %w", s.path(indexFile), err)
+	}
+	return idx, nil
+}
+
+func (s *Store) writeIndex(idx *index) error {
+	idx.SchemaVersion, idx.MediaType = 2, mediaTypeIndex
+	if idx.Manifests == nil {
+		idx.Manifests = []Descriptor{} // null is not a list to other readers
+	}
+	return atomicfile.WriteJSON(s.path(indexFile), idx, 0o600, atomicfile.Durable)
+}
+
+// update changes the index under the lock.
+func (s *Store) update(ctx context.Context, change func(*index) error) error {
+	unlock, err := s.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	idx, err := s.readIndex()
+	if err != nil {
+		return err
+	}
+	if err := change(idx); err != nil {
+		return err
+	}
+	return s.writeIndex(idx)
+}
+
+// List returns all images, the one that came last being the last.
+func (s *Store) List(ctx context.Context) ([]Image, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	idx, err := s.readIndex()
+	if err != nil {
+		return nil, err
+	}
+	return s.images(idx), nil
+}
+
+// images gathers the entries of one manifest, one a name, into one image.
+// What another program wrote into the layout and can't be read is left out:
+// it must not make the rest unusable.
+func (s *Store) images(idx *index) []Image {
+	var list []Image
+	at := make(map[string]int, len(idx.Manifests))
+	for _, entry := range idx.Manifests {
+		if !isManifestType(entry.MediaType) || checkDigest(entry.Digest) != nil {
+			continue
+		}
+		i, seen := at[entry.Digest]
+		if !seen {
+			img, err := s.image(entry)
+			if err != nil {
+				continue
+			}
+			i = len(list)
+			at[entry.Digest] = i
+			list = append(list, img)
+		}
+		if name := entryName(entry); name != "" && !slices.Contains(list[i].Names, name) {
+			list[i].Names = append(list[i].Names, name)
+		}
+	}
+	return list
+}
+
+// image reads the cached annotations of one entry, or, where another program
+// added the entry, what they would say.
+func (s *Store) image(entry Descriptor) (Image, error) {
+	if checkDigest(entry.Annotations[annotationConfig]) != nil {
+		described, err := s.describe(entry)
+		if err != nil {
+			return Image{}, err
+		}
+		entry = described
+	}
+	img := Image{ID: entry.Annotations[annotationConfig], Manifest: entry}
+	img.Manifest.Annotations = nil
+	// A bad number reads as 0: the cache is not worth an error.
+	img.Size, _ = strconv.ParseInt(entry.Annotations[annotationSize], 10, 64)
+	img.UnpackedSize, _ = strconv.ParseInt(entry.Annotations[annotationUnpacked], 10, 64)
+	img.Created, _ = time.Parse(time.RFC3339Nano, entry.Annotations[annotationCreated])
+	for key, value := range entry.Annotations {
+		if key == annotationRefName || strings.HasPrefix(key, annotationPrefix) {
+			continue
+		}
+		if img.Annotations == nil {
+			img.Annotations = make(map[string]string)
+		}
+		img.Annotations[key] = value
+	}
+	return img, nil
+}
+
+func (s *Store) describe(entry Descriptor) (Descriptor, error) {
+	img := Image{Manifest: entry}
+	m, err := s.Manifest(img)
+	if err != nil {
+		return entry, err
+	}
+	img.ID = m.Config.Digest
+	cfg, err := s.Config(img)
+	if err != nil {
+		return entry, err
+	}
+	return newEntry(entry, m, cfg), nil
+}
+
+// newEntry is desc as index.json keeps it, without a name.
+func newEntry(desc Descriptor, m *Manifest, cfg *ImageConfig) Descriptor {
+	var size int64
+	for _, l := range m.Layers {
+		size += l.Size
+	}
+	platform := cfg.Platform()
+	entry := Descriptor{
+		MediaType: desc.MediaType, Digest: desc.Digest, Size: desc.Size, Platform: &platform,
+		Annotations: map[string]string{
+			annotationConfig: m.Config.Digest,
+			annotationSize:   strconv.FormatInt(size, 10),
+		},
+	}
+	if cfg.Created != nil {
+		entry.Annotations[annotationCreated] = cfg.Created.UTC().Format(time.RFC3339Nano)
+	}
+	return entry
+}
+
+// entryName is the full name of an entry, "" when it has none. skopeo and
+// umoci may have written a short one.
+func entryName(entry Descriptor) string {
+	name := entry.Annotations[annotationRefName]
+	if name == "" || entry.Annotations[annotationConfig] != "" {
+		return name
+	}
+	ref, err := ParseReference(name)
+	if err != nil {
+		return ""
+	}
+	return ref.String()
+}
+
+// Manifest reads the manifest of img.
+func (s *Store) Manifest(img Image) (*Manifest, error) {
+	data, err := s.readBlob(img.Manifest.Digest)
+	if err != nil {
+		return nil, fmt.Errorf("read manifest: %w", err)
+	}
+	return parseManifest(data, img.Manifest.MediaType)
+}
+
+// Config reads the config of img.
+func (s *Store) Config(img Image) (*ImageConfig, error) {
+	data, err := s.readBlob(img.ID)
+	if err != nil {
+		return nil, fmt.Errorf("read image config: %w", err)
+	}
+	return parseConfig(data)
+}
+
+// Layers lists the layers of img.
+func (s *Store) Layers(img Image) ([]Layer, error) {
+	m, err := s.Manifest(img)
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := s.Config(img)
+	if err != nil {
+		return nil, err
+	}
+	return layersOf(m, cfg, s.blobPath)
+}
+
+func layersOf(m *Manifest, cfg *ImageConfig, pathOf func(digest string) string) ([]Layer, error) {
+	if len(m.Layers) != len(cfg.RootFS.DiffIDs) {
+		return nil, fmt.Errorf("%w: the manifest has %d layers, the config %d diff ids",
+			ErrDigest, len(m.Layers), len(cfg.RootFS.DiffIDs))
+	}
+	list := make([]Layer, len(m.Layers))
+	for i, l := range m.Layers {
+		list[i] = Layer{
+			BlobPath: pathOf(l.Digest), Digest: l.Digest, MediaType: l.MediaType,
+			Size: l.Size, DiffID: cfg.RootFS.DiffIDs[i],
+		}
+		if isPlainLayer(l.MediaType) {
+			list[i].UnpackedSize = l.Size
+		}
+	}
+	return list, nil
+}
+
+// readBlob reads a JSON blob. It is small, so it is held to its digest each
+// time: a damaged disk is told from a damaged image.
+func (s *Store) readBlob(digest string) ([]byte, error) {
+	if err := checkDigest(digest); err != nil {
+		return nil, err
+	}
+	data, err := readLimited(s.blobPath(digest), maxJSON)
+	if err != nil {
+		return nil, err
+	}
+	if got := digestOf(data); got != digest {
+		return nil, fmt.Errorf("%w: blob %s of the store has digest %s", ErrDigest, digest, got)
+	}
+	return data, nil
+}
+
+func readLimited(path string, limit int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return readAll(f, limit)
+}
+
+func readAll(r io.Reader, limit int64) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(data)) > limit {
+		return nil, fmt.Errorf("is larger than %d MiB", limit>>20)
+	}
+	return data, nil
+}
+
+func setUnpacked(entry Descriptor, size int64) {
+	if size > 0 {
+		entry.Annotations[annotationUnpacked] = strconv.FormatInt(size, 10)
+	}
+}
