@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -135,37 +134,8 @@ func removeScratch(dir string) {
 	_ = os.RemoveAll(dir)
 }
 
-// trySubids gives a process of a new user namespace the ids that nook would.
-func trySubids() error {
-	me, err := user.Current()
-	if err != nil {
-		return err
-	}
-	child := exec.Command("/bin/cat") // lives until its standard input ends
-	child.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER}
-	hold, err := child.StdinPipe()
-	if err != nil {
-		return err
-	}
-	if err := child.Start(); err != nil {
-		return fmt.Errorf("user namespace: %w", err)
-	}
-	defer func() { _ = hold.Close(); _ = child.Wait() }()
-	for _, m := range []struct{ file, helper, self string }{
-		{"/etc/subuid", "newuidmap", me.Uid},
-		{"/etc/subgid", "newgidmap", me.Gid},
-	} {
-		start, count, err := subidRange(m.file, me)
-		if err != nil {
-			return err
-		}
-		pid := strconv.Itoa(child.Process.Pid)
-		if err := run(exec.Command(m.helper, pid, "0", m.self, "1", "1", start, count)); err != nil {
-			return advise(err, "uidmap")
-		}
-	}
-	return nil
-}
+// trySubids does nothing, as root of a user namespace with all of our ids.
+func trySubids() error { return asMappedRoot("grep -q . /proc/self/uid_map") }
 
 // subidRange finds the first range of me in a subid(5) file.
 func subidRange(file string, me *user.User) (start, count string, err error) {

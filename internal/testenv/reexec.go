@@ -34,25 +34,26 @@ import (
 // names. A fuzzing run stays root's: its workers speak through files of go
 // test, and its targets are parsers.
 func RunAsTestUser(m *testing.M, keep ...string) {
-	if os.Geteuid() != 0 || stays() {
-		os.Exit(m.Run())
-	}
-	os.Exit(reexecOrComplain(keep))
+	os.Exit(AsTestUser(m, keep...))
 }
 
-// RunAsTestUserAndRoot does the same, and when root started the tests runs
-// them once more as root: for tests that look at os.Geteuid to choose what
-// they do.
-func RunAsTestUserAndRoot(m *testing.M, keep ...string) {
-	if os.Geteuid() != 0 || stays() {
-		os.Exit(m.Run())
+// AsTestUser is RunAsTestUser for a TestMain that has to clean up: it returns
+// the exit code.
+func AsTestUser(m *testing.M, keep ...string) int {
+	if !Drops() {
+		return m.Run()
 	}
-	code := reexecOrComplain(keep)
-	if code == 0 {
-		code = m.Run()
+	code, err := reexec(keep)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "testenv: run the tests as %s: %v\n", TestUser, err)
+		return 1
 	}
-	os.Exit(code)
+	return code
 }
+
+// Drops says whether AsTestUser will run the tests as another user than this
+// process has, and not in it.
+func Drops() bool { return os.Geteuid() == 0 && !stays() }
 
 // stays says whether this run of the test binary runs no tests that need a user.
 func stays() bool {
@@ -63,15 +64,6 @@ func stays() bool {
 		}
 	}
 	return false
-}
-
-func reexecOrComplain(keep []string) int {
-	code, err := reexec(keep)
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "testenv: run the tests as %s: %v\n", TestUser, err)
-		return 1
-	}
-	return code
 }
 
 func reexec(keep []string) (code int, err error) {

@@ -9,7 +9,6 @@ import (
 
 // busyboxPath is the file of Debian's busybox-static; testenv.BusyboxStatic is
 // the probe to ask first.
-// 
 const busyboxPath = "/bin/busybox"
 
 // Busybox is a one-layer image of this machine's busybox: its applets as

@@ -1,0 +1,133 @@
+package integration
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
+)
+
+// openPty opens a pseudo-terminal of a size; see pty(7).
+func openPty(rows, cols uint16) (master, slave *os.File, err error) {
+	fd, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("open /dev/ptmx: %w", err)
+	}
+	master = os.NewFile(uintptr(fd), "/dev/ptmx")
+	fail := func(what string, err error) (*os.File, *os.File, error) {
+		return nil, nil, errors.Join(fmt.Errorf("%s: %w", what, err), master.Close())
+	}
+	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
+		return fail("TIOCSPTLCK", err)
+	}
+	// TIOCGPTPEER opens the other end also where /dev/pts is another mount's.
+	peer, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.TIOCGPTPEER, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)
+	if errno != 0 {
+		return fail("TIOCGPTPEER", errno)
+	}
+	slave = os.NewFile(peer, "pts")
+	size := unix.Winsize{Row: rows, Col: cols}
+	if err := unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &size); err != nil {
+		_ = slave.Close()
+		return fail("TIOCSWINSZ", err)
+	}
+	return master, slave, nil
+}
+
+// onPty starts cmd as the leader of a session on a new terminal. The caller
+// reads the master and waits for cmd.
+func onPty(cmd *exec.Cmd, rows, cols uint16) (master *os.File, err error) {
+	master, slave, err := openPty(rows, cols)
+	if err != nil {
+		return nil, err
+	}
+	defer slave.Close()
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0}
+	if err := cmd.Start(); err != nil {
+		return nil, errors.Join(err, master.Close())
+	}
+	return master, nil
+}
+
+// readPty reads until the last holder of the other end has closed it, which
+// Linux tells as EIO.
+func readPty(master *os.File) ([]byte, error) {
+	var b bytes.Buffer
+	_, err := io.Copy(&b, master)
+	if errors.Is(err, unix.EIO) {
+		err = nil
+	}
+	return b.Bytes(), err
+}
+
+// cmdPty is the script's command pty. -exits checks the exit code; -same that
+// the terminal's modes are at the end what they were.
+func cmdPty(ts *testscript.TestScript, neg bool, args []string) {
+	f := flag.NewFlagSet("pty", flag.ContinueOnError)
+	rows, cols := f.Uint("rows", 24, ""), f.Uint("cols", 80, "")
+	send := f.String("send", "", "")
+	exits := f.Int("exits", 0, "")
+	ts.Check(f.Parse(args))
+	if neg || f.NArg() < 2 {
+		ts.Fatalf("usage: pty [-rows N] [-cols N] [-send TEXT] [-exits N] OUT COMMAND ARG...")
+	}
+	path := f.Arg(1)
+	for dir := range strings.SplitSeq(ts.Getenv("PATH"), ":") {
+		if _, err := os.Stat(dir + "/" + path); err == nil && !strings.Contains(path, "/") {
+			path = dir + "/" + path
+		}
+	}
+	cmd := exec.Command(path, f.Args()[2:]...)
+	h := ts.Value(keyHost{}).(*host)
+	cmd.Dir = ts.MkAbs(".")
+	cmd.Env = append(h.env(), "TERM=vt100")
+	master, err := onPty(cmd, uint16(*rows), uint16(*cols))
+	ts.Check(err)
+	defer master.Close()
+	before, err := termios(master)
+	ts.Check(err)
+	ts.Check(master.SetDeadline(deadline()))
+	text, err := strconv.Unquote(`"` + *send + `"`) // \n, \x03 and so on
+	ts.Check(err)
+	_, err = master.WriteString(text)
+	ts.Check(err)
+	shown, readErr := readPty(master)
+	waitErr := cmd.Wait()
+	ts.Check(os.WriteFile(ts.MkAbs(f.Arg(0)), bytes.ReplaceAll(shown, []byte("\r\n"), []byte("\n")), 0o644))
+	if readErr != nil {
+		_ = cmd.Process.Kill()
+		ts.Fatalf("read the terminal: %v; it showed %q", readErr, shown)
+	}
+	if got := cmd.ProcessState.ExitCode(); got != *exits {
+		ts.Fatalf("exits with %d (%v), want %d; the terminal showed %q", got, waitErr, *exits, shown)
+	}
+	after, err := termios(master)
+	ts.Check(err)
+	if *before != *after {
+		ts.Fatalf("the terminal's modes are %+v, were %+v", *after, *before)
+	}
+}
+
+// termios reads the terminal's modes. (File.Fd would take the file's deadlines away.)
+func termios(f *os.File) (modes *unix.Termios, err error) {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	wrong := conn.Control(func(fd uintptr) { modes, err = unix.IoctlGetTermios(int(fd), unix.TCGETS) })
+	return modes, errors.Join(wrong, err)
+}
+
+// deadline bounds a terminal that never says what is waited for.
+func deadline() time.Time { return time.Now().Add(time.Minute) }
