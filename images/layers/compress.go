@@ -1,0 +1,141 @@
+package layers
+
+import (
+	"archive/tar"
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+
+	"nook/internal/hint"
+)
+
+// Compression is how a stream was packed.
+type Compression string
+
+// What Decompress knows, in the words of the OCI media types.
+const (
+	Uncompressed Compression = ""
+	Gzip         Compression = "gzip"
+	Zstd         Compression = "zstd"
+)
+
+const (
+	// inputBuffer is what is asked of the blob at once.
+	inputBuffer = 256 << 10
+	// maxWindow is the most memory that a zstd frame may ask for. The format
+	// recommends that decoders take 8 MiB (RFC 8878, 3.1.1.1.2); zstd's own
+	// command makes and takes up to 128 MiB.
+	maxWindow = 128 << 20
+)
+
+// Decompress reads a tar stream that is packed with gzip or zstd, or not
+// packed: the first bytes tell. It is unpacked in a goroutine of its own,
+// ahead of the reader; Close ends that one. A stream that is none of the three
+// is refused here, one that is damaged or cut off by Read.
+//
+// Reading ends with io.EOF only if all checksums of the packing were right.
+func Decompress(r io.Reader) (io.ReadCloser, Compression, error) {
+	return decompress(r, false)
+}
+
+func decompress(r io.Reader, hash bool) (*stream, Compression, error) {
+	in := bufio.NewReaderSize(r, inputBuffer)
+	kind, err := sniff(in)
+	if err != nil {
+		return nil, kind, err
+	}
+	switch kind {
+	case Gzip:
+		unpacked, err := gzip.NewReader(in)
+		if err != nil {
+			return nil, kind, packedError(kind, err)
+		}
+		return newStream(unpacked, kind, func() {}, hash), kind, nil
+	case Zstd:
+		// Concurrency 1 is the synchronous decoder: the goroutine that reads
+		// ahead is ours already.
+		unpacked, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow),
+			zstd.WithDecoderLowmem(true))
+		if err != nil {
+			return nil, kind, packedError(kind, err)
+		}
+		return newStream(unpacked, kind, unpacked.Close, hash), kind, nil
+	default:
+		return newStream(in, kind, func() {}, hash), kind, nil
+	}
+}
+
+// foreign are packings that images had or that people try, and nook doesn't
+// read: the message can at least name them.
+var foreign = []struct{ name, magic string }{
+	{"bzip2", "BZh"},
+	{"xz", "\xfd7zXZ\x00"},
+	{"lz4", "\x04\x22\x4d\x18"},
+	{"compress", "\x1f\x9d"},
+	{"zip", "PK\x03\x04"},
+}
+
+func sniff(in *bufio.Reader) (Compression, error) {
+	head, err := in.Peek(512)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return "", fmt.Errorf("read layer: %w", err)
+	}
+	switch {
+	case len(head) == 0:
+		return "", errors.New("read layer: the stream is empty")
+	case bytes.HasPrefix(head, []byte("\x1f\x8b")):
+		return Gzip, nil
+	case isZstd(head):
+		return Zstd, nil
+	case isTar(head):
+		return Uncompressed, nil
+	}
+	for _, f := range foreign {
+		if bytes.HasPrefix(head, []byte(f.magic)) {
+			return "", hint.Errorf("pack it with gzip or zstd", "read layer: packed with %s, which is not supported", f.name)
+		}
+	}
+	return "", errors.New("read layer: neither gzip, zstd nor tar")
+}
+
+// isZstd knows a frame and a skippable frame, with which a stream may begin
+// (RFC 8878, 3.1).
+func isZstd(head []byte) bool {
+	if len(head) < 4 {
+		return false
+	}
+	magic := binary.LittleEndian.Uint32(head)
+	return magic == 0xFD2FB528 || magic&0xFFFFFFF0 == 0x184D2A50
+}
+
+// isTar says whether a first block of 512 bytes may begin a tar stream:
+// archive/tar checks its checksum. An error of a later block, which an
+// extended header asks for, says that the first was one.
+func isTar(head []byte) bool {
+	if len(head) < 512 {
+		return false
+	}
+	_, err := tar.NewReader(bytes.NewReader(head)).Next()
+	return err == nil || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+// packedError says in plain words what the decoders' errors mean.
+func packedError(kind Compression, err error) error {
+	switch {
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
+		return fmt.Errorf("read layer: %s stream is cut off: %w", kind, io.ErrUnexpectedEOF)
+	case errors.Is(err, gzip.ErrChecksum), errors.Is(err, zstd.ErrCRCMismatch):
+		return fmt.Errorf("read layer: %s stream is damaged: its checksum is wrong: %w", kind, err)
+	case errors.Is(err, zstd.ErrWindowSizeExceeded), errors.Is(err, zstd.ErrDecoderSizeExceeded):
+		return fmt.Errorf("read layer: %s stream wants over %d MiB of memory: %w", kind, maxWindow>>20, err)
+	case kind == Uncompressed:
+		return fmt.Errorf("read layer: %w", err)
+	}
+	return fmt.Errorf("read layer: %s stream: %w", kind, err)
+}

@@ -1,0 +1,429 @@
+package layers
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"nook/internal/atomicfile"
+	"nook/internal/hint"
+	"nook/internal/lockfile"
+)
+
+// Source is a layer to unpack.
+type Source struct {
+	// DiffID is the digest of the unpacked stream, "sha256:…".
+	DiffID string
+	// Path is the blob, packed or not.
+	Path string `json:",omitempty"`
+	// Open gives the blob instead of Path.
+	Open func() (io.ReadCloser, error) `json:"-"`
+}
+
+// Report is told how many bytes more of a layer's blob were read. It is called
+// from several goroutines.
+type Report func(diffID string, read int64)
+
+// Meta is what is known of an unpacked layer, in its meta.json.
+type Meta struct {
+	Version int    `json:"version"`
+	DiffID  string `json:"diffID"`
+	// ChainID is there for a layer that is right only on top of the layers it
+	// was unpacked on.
+	ChainID string    `json:"chainID,omitempty"`
+	IDs     IDs       `json:"ids"`
+	Root    *RootAttr `json:"root,omitempty"`
+	// Opaque says that the layer hides all of those below.
+	Opaque bool `json:"opaque,omitempty"`
+	// Entries counts those of the tar stream, Bytes the content of its files.
+	Entries int64    `json:"entries"`
+	Bytes   int64    `json:"bytes"`
+	Notes   []string `json:"notes,omitempty"`
+}
+
+// metaFile stands beside fs.
+const metaFile = "meta.json"
+
+// unpacking is one Unpack.
+type unpacking struct {
+	store   *Store
+	sources []Source
+	report  Report
+	layers  []*unpacked // one a source, bottom to top
+}
+
+// unpacked is one layer of an Unpack: found in the store, or staged.
+type unpacked struct {
+	key     string
+	diffHex string
+	chain   string // hexadecimal, of this layer and those below
+	meta    Meta
+	// staging is the directory it is made in, "" when it was in the store.
+	staging string
+	layer   *Layer // between extraction and Finish
+	// twin is an earlier layer of the same diff id that this one is, too.
+	twin *unpacked
+}
+
+// Unpack brings an image's layers, bottom to top, into the store and records
+// their chain. Layers that are there are left alone; the others are extracted
+// side by side, and each is compared with its DiffID. After an error, or when
+// ctx ends, nothing that is half made stays. It runs in a stage. A nil report
+// is told nothing.
+//
+// Two processes may unpack layers in common: one waits for the other.
+func (s *Store) Unpack(ctx context.Context, sources []Source, report Report) (Chain, error) {
+	ids := make([]string, len(sources))
+	for i, src := range sources {
+		ids[i] = src.DiffID
+	}
+	if c, err := s.Chain(ids); !errors.Is(err, ErrNotUnpacked) {
+		return c, err
+	}
+	for _, dir := range []string{".staging", ".locks", "chains"} {
+		if err := os.MkdirAll(filepath.Join(s.dir, dir), 0o700); err != nil {
+			return Chain{}, fmt.Errorf("unpack: %w", err)
+		}
+	}
+	unlock, err := s.lockLayers(ctx, ids)
+	if err != nil {
+		return Chain{}, err
+	}
+	defer unlock()
+	if report == nil {
+		report = func(string, int64) {}
+	}
+	u := &unpacking{store: s, sources: sources, report: report}
+	chain, err := u.run(ctx, ids)
+	if err != nil {
+		u.discard()
+		return Chain{}, err
+	}
+	return chain, nil
+}
+
+func (u *unpacking) run(ctx context.Context, ids []string) (Chain, error) {
+	if err := u.find(ids); err != nil {
+		return Chain{}, err
+	}
+	if err := u.extract(ctx); err != nil {
+		return Chain{}, err
+	}
+	for i, l := range u.layers {
+		if err := u.finish(ctx, i, l); err != nil {
+			return Chain{}, fmt.Errorf("layer %d (%s): %w", i+1, l.meta.DiffID, err)
+		}
+	}
+	if err := u.commit(); err != nil {
+		return Chain{}, err
+	}
+	c := u.chain()
+	top := u.layers[len(u.layers)-1].chain
+	return c, atomicfile.WriteJSON(u.store.chainPath(top), c, 0o600, atomicfile.Durable)
+}
+
+// find looks what of the image is in the store already.
+func (u *unpacking) find(ids []string) error {
+	firsts := map[string]*unpacked{}
+	for i, id := range ids {
+		chain, err := chainID(ids[:i+1])
+		if err != nil {
+			return err
+		}
+		digits, err := digestHex(id)
+		if err != nil {
+			return err
+		}
+		l := &unpacked{diffHex: digits, chain: chain, meta: Meta{DiffID: id}, twin: firsts[id]}
+		if l.twin == nil {
+			firsts[id] = l
+		}
+		u.layers = append(u.layers, l)
+		for _, key := range []string{digits, "chain-" + chain} {
+			found, err := u.store.readMeta(key)
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			l.key, l.meta, l.twin = key, found, nil
+			break
+		}
+	}
+	return nil
+}
+
+func (s *Store) readMeta(key string) (Meta, error) {
+	var m Meta
+	file := filepath.Join(s.layerPath(key), metaFile)
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return m, fmt.Errorf("read layer: %w", err)
+	}
+	if err := json.Unmarshal(data, &m); err != nil {
+		return m, fmt.Errorf("read layer %s: %w", file, err)
+	}
+	if m.Version != version {
+		return m, fmt.Errorf("read layer %s: version %d is not known", file, m.Version)
+	}
+	return m, s.checkIDs(m.IDs)
+}
+
+// extract extracts side by side what is missing.
+func (u *unpacking) extract(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for i, l := range u.layers {
+		if l.key != "" || l.twin != nil {
+			continue
+		}
+		group.Go(func() error {
+			if err := u.extractOne(ctx, i, l); err != nil {
+				return fmt.Errorf("layer %d (%s): %w", i+1, l.meta.DiffID, err)
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+func (u *unpacking) extractOne(ctx context.Context, i int, l *unpacked) error {
+	staging, err := os.MkdirTemp(filepath.Join(u.store.dir, ".staging"), l.diffHex+"-")
+	if err != nil {
+		return fmt.Errorf("stage: %w", err)
+	}
+	l.staging = staging
+	fsDir := filepath.Join(staging, "fs")
+	if err := os.Mkdir(fsDir, 0o700); err != nil {
+		return fmt.Errorf("stage: %w", err)
+	}
+	blob, err := u.sources[i].open()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = blob.Close() }()
+	counted := &counter{cancelled{ctx, blob}, func(n int64) { u.report(l.meta.DiffID, n) }}
+	stream, _, err := decompress(counted, true)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = stream.Close() }()
+	l.layer, err = Extract(ctx, stream, fsDir, u.store.ids)
+	if err != nil {
+		return err
+	}
+	if got := stream.diffID(); got != l.meta.DiffID {
+		return hint.Errorf("the image is damaged: load or pull it again",
+			"the layer's content has the digest %s, and the image says %s", got, l.meta.DiffID)
+	}
+	return nil
+}
+
+func (s *Source) open() (io.ReadCloser, error) {
+	if s.Open != nil {
+		return s.Open()
+	}
+	f, err := os.Open(s.Path)
+	if err != nil {
+		return nil, fmt.Errorf("open blob: %w", err)
+	}
+	return f, nil
+}
+
+// counter tells what passes.
+type counter struct {
+	cancelled
+	tell func(int64)
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.cancelled.Read(p)
+	if n > 0 {
+		c.tell(int64(n))
+	}
+	return n, err
+}
+
+// finish completes a staged layer on top of those below, which are complete.
+func (u *unpacking) finish(ctx context.Context, i int, l *unpacked) error {
+	if l.key != "" {
+		return nil
+	}
+	if l.twin != nil {
+		if !l.twin.chained() {
+			l.key, l.meta = l.twin.key, l.twin.meta
+			return nil
+		}
+		// The same bytes need something else of other layers below.
+		if err := u.extractOne(ctx, i, l); err != nil {
+			return err
+		}
+	}
+	pending := l.layer.Pending()
+	below := u.below(i)
+	l.layer.belowOwners = ownersBelow(below)
+	if err := l.layer.Finish(ctx, below); err != nil {
+		return err
+	}
+	l.key = l.diffHex
+	l.meta.Version, l.meta.IDs = version, u.store.ids
+	if pending {
+		l.key = "chain-" + l.chain
+		l.meta.ChainID = "sha256:" + l.chain
+	}
+	l.layer.describe(&l.meta)
+	if err := l.layer.writeOwners(filepath.Join(l.staging, ownersFile)); err != nil {
+		return err
+	}
+	l.layer = nil
+	return atomicfile.WriteJSON(filepath.Join(l.staging, metaFile), l.meta, 0o600, atomicfile.Volatile)
+}
+
+func (l *unpacked) chained() bool { return l.meta.ChainID != "" }
+
+// describe puts down what Extract learnt.
+func (l *Layer) describe(m *Meta) {
+	m.Entries, m.Bytes, m.Notes = l.entries, l.bytes, l.notes.list()
+	m.Opaque = l.tree.root.opaque
+	if a := l.root; a != nil {
+		m.Root = &RootAttr{Mode: a.mode, UID: a.uid, GID: a.gid}
+	}
+}
+
+// below are the directories under layer i, topmost first, as far as they show.
+func (u *unpacking) below(i int) []string {
+	var dirs []string
+	for i--; i >= 0; i-- {
+		l := u.layers[i]
+		dirs = append(dirs, u.fsDir(l))
+		if l.meta.Opaque {
+			break
+		}
+	}
+	return dirs
+}
+
+func (u *unpacking) fsDir(l *unpacked) string {
+	if l.twin != nil && l.staging == "" {
+		l = l.twin
+	}
+	if l.staging != "" {
+		return filepath.Join(l.staging, "fs")
+	}
+	return u.store.fsPath(l.key)
+}
+
+// ownersBelow reads the owners of a layer when they are first asked for.
+func ownersBelow(dirs []string) func(layer int, name string) (Owner, bool) {
+	read := map[int]map[string]Owner{}
+	return func(layer int, name string) (Owner, bool) {
+		if read[layer] == nil {
+			read[layer] = map[string]Owner{}
+			owners, _ := ReadOwners(dirs[layer])
+			for _, o := range owners {
+				read[layer][o.Path] = o
+			}
+		}
+		o, ok := read[layer][name]
+		return o, ok && o.Device == ""
+	}
+}
+
+// commit makes the staged layers durable, all with one syncfs(2), and only then
+// gives them their names.
+func (u *unpacking) commit() error {
+	staged := slices.DeleteFunc(slices.Clone(u.layers), func(l *unpacked) bool { return l.staging == "" })
+	if len(staged) == 0 {
+		return nil
+	}
+	f, err := os.Open(u.store.dir)
+	if err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	defer f.Close()
+	if err := unix.Syncfs(int(f.Fd())); err != nil {
+		return entryError(".", u.store.dir, fmt.Errorf("syncfs: %w", err))
+	}
+	for _, l := range staged {
+		if err := os.Rename(l.staging, u.store.layerPath(l.key)); err != nil {
+			return fmt.Errorf("commit: %w", err)
+		}
+		l.staging = ""
+	}
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	return nil
+}
+
+func (u *unpacking) chain() Chain {
+	c := Chain{Version: version, IDs: u.store.ids}
+	for i, l := range u.layers {
+		c.Keys = append(c.Keys, l.key)
+		if l.meta.Root != nil {
+			c.Root = l.meta.Root
+		}
+		if l.meta.Opaque {
+			c.Hidden = i
+		}
+		c.Notes = append(c.Notes, l.meta.Notes...)
+	}
+	return c
+}
+
+// discard removes what was staged.
+func (u *unpacking) discard() {
+	for _, l := range u.layers {
+		if l.layer != nil {
+			l.layer.Close()
+		}
+		if l.staging != "" {
+			_ = os.RemoveAll(l.staging)
+		}
+	}
+}
+
+// lockLayers takes the locks of all the layers, in one order for everyone, so
+// that two that have some in common can't wait for each other. It is the owner
+// of their staging directories then: any that are there are of the dead.
+func (s *Store) lockLayers(ctx context.Context, ids []string) (unlock func(), err error) {
+	var names []string
+	for _, id := range ids {
+		digits, err := digestHex(id)
+		if err != nil {
+			return nil, err
+		}
+		names = append(names, lockName(digits))
+	}
+	slices.Sort(names)
+	var held []func()
+	unlock = func() {
+		for _, u := range held {
+			u()
+		}
+	}
+	for _, name := range slices.Compact(names) {
+		u, err := lockfile.Lock(ctx, filepath.Join(s.dir, ".locks", name))
+		if err != nil {
+			unlock()
+			return nil, err
+		}
+		held = append(held, u)
+	}
+	return unlock, nil
+}
+
+// lockName is the lock of a layer: one of 256, as lock files can never be
+// removed.
+func lockName(diffHex string) string { return diffHex[:2] }
