@@ -1,0 +1,56 @@
+package layers
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestUnpackSpeed unpacks the layer in the file NOOK_TEST_LAYER and says how
+// long it took; docs/BENCHMARKS.md compares that with tar.
+func TestUnpackSpeed(t *testing.T) {
+	blob := os.Getenv("NOOK_TEST_LAYER")
+	if blob == "" {
+		t.Skip("NOOK_TEST_LAYER names no layer")
+	}
+	inStage(t)
+	in, err := os.Open(blob)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	dir := t.TempDir()
+	fs := filepath.Join(dir, "fs")
+	if err := os.Mkdir(fs, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	stream, _, err := decompress(in, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	l, err := Extract(context.Background(), stream, fs, Single)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := stream.diffID()
+	extracted := time.Since(begin)
+	if err := l.Finish(context.Background(), nil); err != nil {
+		t.Fatal(err)
+	}
+	finished := time.Since(begin)
+	f, err := os.Open(fs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := unix.Syncfs(int(f.Fd())); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("extracted %v, finished %v, on disk %v: %d entries, %d bytes, %s, notes %q", extracted, finished, time.Since(begin), l.entries, l.bytes, id, l.notes.list())
+}
