@@ -56,9 +56,9 @@ func hello(w io.Writer, in inside) int {
 	line(w, "kernel", strings.TrimSpace(in.read("proc/sys/kernel/osrelease")))
 	fmt.Fprint(w, `
 Next:
-  nook info                                  what this host allows, and what it costs
-  nook import rootfs.tar.gz mine             an image from any root filesystem
-  nook run --rm -it mine sh                  a shell in a container of it
+  nook info                        what this host allows, and what it costs
+  nook import rootfs.tar.gz mine   an image from any root filesystem
+  nook run --rm -it mine sh        a shell in a container of it
 `)
 	return 0
 }

@@ -117,7 +117,7 @@ func imageRows(all []images.Image, pattern string, whole bool, now time.Time) ([
 			UniqueSize: "N/A",
 		}
 		if !image.Created.IsZero() {
-			row.CreatedAt = image.Created.Local().Format("2006-01-02 15:04:05 -0700 MST")
+			row.CreatedAt = image.Created.In(now.Location()).Format("2006-01-02 15:04:05 -0700 MST")
 			row.CreatedSince = units.HumanDuration(now.Sub(image.Created)) + " ago"
 		}
 		if image.Manifest.Digest != "" {

@@ -20,8 +20,8 @@ func loadVerb() verb {
 		usage:   "[OPTIONS]",
 		options: loadOptions,
 		examples: []string{
-			"nook load -i busybox.tar      docker save archive or OCI archive, also gzip or zstd",
-			"nook load -i layout/          OCI image layout",
+			"nook load -i app.tar.gz     an archive of docker's or OCI's",
+			"nook load -i layout/        an OCI image layout",
 			"docker save app | nook load",
 		},
 		run: (*shell).load,

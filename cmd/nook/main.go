@@ -25,8 +25,8 @@ import (
 func main() {
 	// A re-executed process of nook's own (monitor, stage, init) is no command
 	// line, and every moment spent before it is part of a container's start.
-	if engine.Main(os.Args) {
-		return
+	if code, handled := engine.Main(os.Args); handled {
+		os.Exit(code)
 	}
 	// The built-in image holds this file under the name hello.
 	if filepath.Base(os.Args[0]) == "hello" {

@@ -63,15 +63,12 @@ func (s *shell) run(c *cli.Context) error {
 		return hint.Errorf("leave out -t when standard input is no terminal", "the input device is not a TTY")
 	}
 
-	// Until the engine runs the container a signal ends the command; from then
-	// on the signals are the container's, and the engine passes them on.
-	ctx, release := untilSignal(c.Context)
-	nook, err := s.engine(ctx, c)
-	release()
-	if err = firstOf(endedBy(ctx), err); err != nil {
+	// No signal is caught here: they are the container's, and the engine passes
+	// them on while it runs one.
+	nook, err := s.engine(c.Context, c)
+	if err != nil {
 		return err
 	}
-
 	if o.TTY && tty != nil {
 		streams.Terminal = tty
 		// Without -i nobody reads what is typed, and ^C has to stay a signal.
