@@ -25,9 +25,10 @@ import (
 //	complains PATTERN          the last command said one line of fact that
 //	                           matches, at most one hint, and nothing more
 //	image [FLAG...] FILE       writes a busybox image; see imageFlags
-//	pty [-rows N] [-cols N] [-send TEXT] OUT COMMAND ARG...
-//	                           runs it on a terminal, types TEXT, and writes
-//	                           what the terminal showed to OUT
+//	pty [-rows N] [-cols N] [-wait TEXT] [-send TEXT] [-exits N] OUT COMMAND ARG...
+//	                           runs it on a terminal; once the terminal showed
+//	                           -wait types -send; writes all that it showed
+//	                           to OUT
 //	needs NAME                 skips the script when the probe NAME fails
 //	keeps                      the script leaves containers on purpose
 func commands() map[string]func(*testscript.TestScript, bool, []string) {

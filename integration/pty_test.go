@@ -71,16 +71,30 @@ func readPty(master *os.File) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// cmdPty is the script's command pty. -exits checks the exit code; -same that
-// the terminal's modes are at the end what they were.
+// readUntil reads until the terminal showed want.
+func readUntil(master *os.File, want string) ([]byte, error) {
+	var shown []byte
+	for !bytes.Contains(shown, []byte(want)) {
+		var b [1]byte
+		if _, err := master.Read(b[:]); err != nil {
+			return shown, fmt.Errorf("wait for %q on the terminal, which showed %q: %w", want, shown, err)
+		}
+		shown = append(shown, b[0])
+	}
+	return shown, nil
+}
+
+// cmdPty is the script's command pty. It checks too that the terminal's modes
+// are at the end what they were at the beginning.
 func cmdPty(ts *testscript.TestScript, neg bool, args []string) {
 	f := flag.NewFlagSet("pty", flag.ContinueOnError)
 	rows, cols := f.Uint("rows", 24, ""), f.Uint("cols", 80, "")
 	send := f.String("send", "", "")
+	await := f.String("wait", "", "")
 	exits := f.Int("exits", 0, "")
 	ts.Check(f.Parse(args))
 	if neg || f.NArg() < 2 {
-		ts.Fatalf("usage: pty [-rows N] [-cols N] [-send TEXT] [-exits N] OUT COMMAND ARG...")
+		ts.Fatalf("usage: pty [-rows N] [-cols N] [-wait TEXT] [-send TEXT] [-exits N] OUT COMMAND ARG...")
 	}
 	path := f.Arg(1)
 	for dir := range strings.SplitSeq(ts.Getenv("PATH"), ":") {
@@ -98,11 +112,14 @@ func cmdPty(ts *testscript.TestScript, neg bool, args []string) {
 	before, err := termios(master)
 	ts.Check(err)
 	ts.Check(master.SetDeadline(deadline()))
+	early, err := readUntil(master, *await)
+	ts.Check(err)
 	text, err := strconv.Unquote(`"` + *send + `"`) // \n, \x03 and so on
 	ts.Check(err)
 	_, err = master.WriteString(text)
 	ts.Check(err)
 	shown, readErr := readPty(master)
+	shown = append(early, shown...)
 	waitErr := cmd.Wait()
 	ts.Check(os.WriteFile(ts.MkAbs(f.Arg(0)), bytes.ReplaceAll(shown, []byte("\r\n"), []byte("\n")), 0o644))
 	if readErr != nil {
