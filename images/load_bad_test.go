@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 
+	"nook/internal/testenv"
 	"nook/internal/testenv/testimage"
 )
 
@@ -83,6 +85,7 @@ func TestLoadRefusesMissingPaths(t *testing.T) {
 // Each archive is cut at every place that differs: in the middle of an entry,
 // in a header, between entries.
 func TestLoadRefusesTruncated(t *testing.T) {
+	s := newStore(t)
 	for _, form := range forms {
 		for _, whole := range []string{testimage.Plain, testimage.Gzip, testimage.Zstd} {
 			var b bytes.Buffer
@@ -99,7 +102,6 @@ func TestLoadRefusesTruncated(t *testing.T) {
 				end = len(archive) - 1024 - 512
 			}
 			for at := 1; at < end; at += 1 + end/40 {
-				s := newStore(t)
 				_, err := s.Load(t.Context(), LoadOptions{Input: bytes.NewReader(archive[:at])})
 				if err == nil {
 					t.Fatalf("%s, %q: cut at %d of %d: got no error", form.name, whole, at, len(archive))
@@ -320,6 +322,28 @@ func TestLoadHostileEntries(t *testing.T) {
 	_, err = s.Load(t.Context(), LoadOptions{Input: bytes.NewReader(long.tar())})
 	wantError(t, err, "a name in it is longer than 4096 bytes", "")
 	wantEmpty(t, s)
+}
+
+func TestLoadRefusesSparseEntries(t *testing.T) {
+	testenv.Need(t, "tar", testenv.Program("tar", "--version"))
+	for _, format := range []string{"gnu", "pax"} {
+		dir := t.TempDir()
+		file, err := os.Create(filepath.Join(dir, indexFile))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(file.Truncate(1<<40), file.Close()); err != nil {
+			t.Fatal(err)
+		}
+		archive, err := exec.Command("tar", "-C", dir, "--format="+format, "--sparse", "-cf", "-", indexFile).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := newStore(t)
+		_, err = s.Load(t.Context(), LoadOptions{Input: bytes.NewReader(archive)})
+		wantError(t, err, `"index.json" in the archive is a sparse file`, "--sparse")
+		wantEmpty(t, s)
+	}
 }
 
 func TestLoadLaterEntryReplacesEarlier(t *testing.T) {
