@@ -13,431 +13,420 @@ var arches = [...]uint32{
 // profileFilter is the profile alone.
 var profileFilter = [...]unix.SockFilter{
 	{Code: 0x20, Jt: 0, Jf: 0, K: 0x4},            // 0: load architecture
-	{Code: 0x15, Jt: 0, Jf: 70, K: 0xc00000b7},    // 1: if == 3221225655 goto 2 else 72
+	{Code: 0x15, Jt: 0, Jf: 68, K: 0xc00000b7},    // 1: if == 3221225655 goto 2 else 70
 	{Code: 0x20, Jt: 0, Jf: 0, K: 0x0},            // 2: load number
-	{Code: 0x35, Jt: 56, Jf: 0, K: 0x126},         // 3: if >= 294 goto 60 else 4
-	{Code: 0x35, Jt: 24, Jf: 0, K: 0xa1},          // 4: if >= 161 goto 29 else 5
-	{Code: 0x35, Jt: 6, Jf: 0, K: 0x59},           // 5: if >= 89 goto 12 else 6
-	{Code: 0x35, Jt: 1, Jf: 0, K: 0x27},           // 6: if >= 39 goto 8 else 7
-	{Code: 0x15, Jt: 182, Jf: 184, K: 0x12},       // 7: if == 18 goto 190 else 192
-	{Code: 0x35, Jt: 183, Jf: 0, K: 0x3d},         // 8: if >= 61 goto 192 else 9
-	{Code: 0x35, Jt: 0, Jf: 180, K: 0x2b},         // 9: if >= 43 goto 10 else 190
-	{Code: 0x35, Jt: 0, Jf: 181, K: 0x3a},         // 10: if >= 58 goto 11 else 192
-	{Code: 0x15, Jt: 180, Jf: 178, K: 0x3b},       // 11: if == 59 goto 192 else 190
-	{Code: 0x35, Jt: 15, Jf: 0, K: 0x75},          // 12: if >= 117 goto 28 else 13
-	{Code: 0x35, Jt: 11, Jf: 0, K: 0x68},          // 13: if >= 104 goto 25 else 14
-	{Code: 0x15, Jt: 175, Jf: 0, K: 0x59},         // 14: if == 89 goto 190 else 15
-	{Code: 0x15, Jt: 0, Jf: 8, K: 0x5c},           // 15: if == 92 goto 16 else 24
-	{Code: 0x20, Jt: 0, Jf: 0, K: 0x14},           // 16: load argument 0, upper half
-	{Code: 0x15, Jt: 0, Jf: 172, K: 0x0},          // 17: if == 0 goto 18 else 190
-	{Code: 0x20, Jt: 0, Jf: 0, K: 0x10},           // 18: load argument 0, lower half
-	{Code: 0x15, Jt: 172, Jf: 0, K: 0x0},          // 19: if == 0 goto 192 else 20
-	{Code: 0x15, Jt: 171, Jf: 0, K: 0x8},          // 20: if == 8 goto 192 else 21
-	{Code: 0x15, Jt: 170, Jf: 0, K: 0x20000},      // 21: if == 131072 goto 192 else 22
-	{Code: 0x15, Jt: 169, Jf: 0, K: 0x20008},      // 22: if == 131080 goto 192 else 23
-	{Code: 0x15, Jt: 168, Jf: 166, K: 0xffffffff}, // 23: if == 4294967295 goto 192 else 190
-	{Code: 0x15, Jt: 165, Jf: 167, K: 0x61},       // 24: if == 97 goto 190 else 192
-	{Code: 0x35, Jt: 0, Jf: 164, K: 0x6b},         // 25: if >= 107 goto 26 else 190
-	{Code: 0x15, Jt: 163, Jf: 0, K: 0x70},         // 26: if == 112 goto 190 else 27
-	{Code: 0x15, Jt: 162, Jf: 164, K: 0x74},       // 27: if == 116 goto 190 else 192
-	{Code: 0x15, Jt: 161, Jf: 163, K: 0x8e},       // 28: if == 142 goto 190 else 192
-	{Code: 0x35, Jt: 14, Jf: 0, K: 0xd9},          // 29: if >= 217 goto 44 else 30
-	{Code: 0x35, Jt: 2, Jf: 0, K: 0xab},           // 30: if >= 171 goto 33 else 31
-	{Code: 0x35, Jt: 0, Jf: 158, K: 0xa3},         // 31: if >= 163 goto 32 else 190
-	{Code: 0x15, Jt: 157, Jf: 159, K: 0xaa},       // 32: if == 170 goto 190 else 192
-	{Code: 0x15, Jt: 0, Jf: 158, K: 0xc6},         // 33: if == 198 goto 34 else 192
-	{Code: 0x20, Jt: 0, Jf: 0, K: 0x14},           // 34: load argument 0, upper half
-	{Code: 0x15, Jt: 0, Jf: 154, K: 0x0},          // 35: if == 0 goto 36 else 190
-	{Code: 0x20, Jt: 0, Jf: 0, K: 0x10},           // 36: load argument 0, lower half
-	{Code: 0x35, Jt: 0, Jf: 154, K: 0x26},         // 37: if >= 38 goto 38 else 192
-	{Code: 0x15, Jt: 153, Jf: 0, K: 0x27},         // 38: if == 39 goto 192 else 39
-	{Code: 0x15, Jt: 152, Jf: 0, K: 0x29},         // 39: if == 41 goto 192 else 40
-	{Code: 0x15, Jt: 151, Jf: 0, K: 0x2a},         // 40: if == 42 goto 192 else 41
-	{Code: 0x15, Jt: 150, Jf: 0, K: 0x2b},         // 41: if == 43 goto 192 else 42
-	{Code: 0x15, Jt: 149, Jf: 0, K: 0x2c},         // 42: if == 44 goto 192 else 43
-	{Code: 0x15, Jt: 148, Jf: 146, K: 0x2d},       // 43: if == 45 goto 192 else 190
-	{Code: 0x35, Jt: 8, Jf: 0, K: 0x104},          // 44: if >= 260 goto 53 else 45
-	{Code: 0x35, Jt: 4, Jf: 0, K: 0xeb},           // 45: if >= 235 goto 50 else 46
-	{Code: 0x35, Jt: 145, Jf: 0, K: 0xe2},         // 46: if >= 226 goto 192 else 47
-	{Code: 0x35, Jt: 1, Jf: 0, K: 0xdd},           // 47: if >= 221 goto 49 else 48
-	{Code: 0x15, Jt: 66, Jf: 141, K: 0xdc},        // 48: if == 220 goto 115 else 190
-	{Code: 0x35, Jt: 140, Jf: 142, K: 0xe0},       // 49: if >= 224 goto 190 else 192
-	{Code: 0x35, Jt: 139, Jf: 0, K: 0xf4},         // 50: if >= 244 goto 190 else 51
-	{Code: 0x35, Jt: 0, Jf: 138, K: 0xf0},         // 51: if >= 240 goto 52 else 190
-	{Code: 0x15, Jt: 137, Jf: 139, K: 0xf1},       // 52: if == 241 goto 190 else 192
-	{Code: 0x35, Jt: 4, Jf: 0, K: 0x112},          // 53: if >= 274 goto 58 else 54
-	{Code: 0x35, Jt: 135, Jf: 0, K: 0x110},        // 54: if >= 272 goto 190 else 55
-	{Code: 0x15, Jt: 134, Jf: 0, K: 0x106},        // 55: if == 262 goto 190 else 56
-	{Code: 0x15, Jt: 133, Jf: 0, K: 0x109},        // 56: if == 265 goto 190 else 57
-	{Code: 0x15, Jt: 132, Jf: 134, K: 0x10c},      // 57: if == 268 goto 190 else 192
-	{Code: 0x15, Jt: 131, Jf: 0, K: 0x118},        // 58: if == 280 goto 190 else 59
-	{Code: 0x15, Jt: 130, Jf: 132, K: 0x11a},      // 59: if == 282 goto 190 else 192
-	{Code: 0x35, Jt: 0, Jf: 129, K: 0x1a8},        // 60: if >= 424 goto 61 else 190
-	{Code: 0x35, Jt: 6, Jf: 0, K: 0x1bc},          // 61: if >= 444 goto 68 else 62
-	{Code: 0x35, Jt: 1, Jf: 0, K: 0x1b2},          // 62: if >= 434 goto 64 else 63
-	{Code: 0x15, Jt: 128, Jf: 126, K: 0x1a8},      // 63: if == 424 goto 192 else 190
-	{Code: 0x35, Jt: 1, Jf: 0, K: 0x1b6},          // 64: if >= 438 goto 66 else 65
-	{Code: 0x15, Jt: 127, Jf: 126, K: 0x1b3},      // 65: if == 435 goto 193 else 192
-	{Code: 0x15, Jt: 125, Jf: 0, K: 0x1b7},        // 66: if == 439 goto 192 else 67
-	{Code: 0x15, Jt: 124, Jf: 122, K: 0x1b9},      // 67: if == 441 goto 192 else 190
-	{Code: 0x35, Jt: 1, Jf: 0, K: 0x1cb},          // 68: if >= 459 goto 70 else 69
-	{Code: 0x15, Jt: 120, Jf: 122, K: 0x1c2},      // 69: if == 450 goto 190 else 192
-	{Code: 0x35, Jt: 0, Jf: 119, K: 0x1ce},        // 70: if >= 462 goto 71 else 190
-	{Code: 0x35, Jt: 121, Jf: 120, K: 0x1d3},      // 71: if >= 467 goto 193 else 192
-	{Code: 0x15, Jt: 0, Jf: 121, K: 0x40000028},   // 72: if == 1073741864 goto 73 else 194
-	{Code: 0x20, Jt: 0, Jf: 0, K: 0x0},            // 73: load number
-	{Code: 0x35, Jt: 62, Jf: 0, K: 0xe0},          // 74: if >= 224 goto 137 else 75
-	{Code: 0x35, Jt: 32, Jf: 0, K: 0x6d},          // 75: if >= 109 goto 108 else 76
-	{Code: 0x35, Jt: 13, Jf: 0, K: 0x33},          // 76: if >= 51 goto 90 else 77
-	{Code: 0x35, Jt: 7, Jf: 0, K: 0x1b},           // 77: if >= 27 goto 85 else 78
-	{Code: 0x35, Jt: 2, Jf: 0, K: 0x11},           // 78: if >= 17 goto 81 else 79
-	{Code: 0x15, Jt: 110, Jf: 0, K: 0x7},          // 79: if == 7 goto 190 else 80
-	{Code: 0x15, Jt: 109, Jf: 111, K: 0xd},        // 80: if == 13 goto 190 else 192
-	{Code: 0x35, Jt: 1, Jf: 0, K: 0x15},           // 81: if >= 21 goto 83 else 82
-	{Code: 0x35, Jt: 109, Jf: 107, K: 0x13},       // 82: if >= 19 goto 192 else 190
-	{Code: 0x35, Jt: 0, Jf: 106, K: 0x17},         // 83: if >= 23 goto 84 else 190
-	{Code: 0x15, Jt: 105, Jf: 107, K: 0x19},       // 84: if == 25 goto 190 else 192
-	{Code: 0x35, Jt: 2, Jf: 0, K: 0x24},           // 85: if >= 36 goto 88 else 86
-	{Code: 0x15, Jt: 105, Jf: 0, K: 0x1d},         // 86: if == 29 goto 192 else 87
-	{Code: 0x15, Jt: 104, Jf: 102, K: 0x21},       // 87: if == 33 goto 192 else 190
-	{Code: 0x15, Jt: 101, Jf: 0, K: 0x2c},         // 88: if == 44 goto 190 else 89
-	{Code: 0x15, Jt: 100, Jf: 102, K: 0x30},       // 89: if == 48 goto 190 else 192
-	{Code: 0x35, Jt: 9, Jf: 0, K: 0x4d},           // 90: if >= 77 goto 100 else 91
-	{Code: 0x35, Jt: 5, Jf: 0, K: 0x43},           // 91: if >= 67 goto 97 else 92
-	{Code: 0x35, Jt: 3, Jf: 0, K: 0x3c},           // 92: if >= 60 goto 96 else 93
-	{Code: 0x35, Jt: 1, Jf: 0, K: 0x38},           // 93: if >= 56 goto 95 else 94
-	{Code: 0x35, Jt: 97, Jf: 95, K: 0x36},         // 94: if >= 54 goto 192 else 190
-	{Code: 0x15, Jt: 96, Jf: 94, K: 0x39},         // 95: if == 57 goto 192 else 190
-	{Code: 0x15, Jt: 93, Jf: 95, K: 0x3e},         // 96: if == 62 goto 190 else 192
+	{Code: 0x35, Jt: 54, Jf: 0, K: 0x126},         // 3: if >= 294 goto 58 else 4
+	{Code: 0x35, Jt: 24, Jf: 0, K: 0xa3},          // 4: if >= 163 goto 29 else 5
+	{Code: 0x35, Jt: 5, Jf: 0, K: 0x59},           // 5: if >= 89 goto 11 else 6
+	{Code: 0x35, Jt: 2, Jf: 0, K: 0x2b},           // 6: if >= 43 goto 9 else 7
+	{Code: 0x35, Jt: 177, Jf: 0, K: 0x27},         // 7: if >= 39 goto 185 else 8
+	{Code: 0x15, Jt: 176, Jf: 178, K: 0x12},       // 8: if == 18 goto 185 else 187
+	{Code: 0x15, Jt: 175, Jf: 0, K: 0x3a},         // 9: if == 58 goto 185 else 10
+	{Code: 0x15, Jt: 174, Jf: 176, K: 0x3c},       // 10: if == 60 goto 185 else 187
+	{Code: 0x35, Jt: 15, Jf: 0, K: 0x75},          // 11: if >= 117 goto 27 else 12
+	{Code: 0x35, Jt: 11, Jf: 0, K: 0x68},          // 12: if >= 104 goto 24 else 13
+	{Code: 0x15, Jt: 171, Jf: 0, K: 0x59},         // 13: if == 89 goto 185 else 14
+	{Code: 0x15, Jt: 0, Jf: 8, K: 0x5c},           // 14: if == 92 goto 15 else 23
+	{Code: 0x20, Jt: 0, Jf: 0, K: 0x14},           // 15: load argument 0, upper half
+	{Code: 0x15, Jt: 0, Jf: 168, K: 0x0},          // 16: if == 0 goto 17 else 185
+	{Code: 0x20, Jt: 0, Jf: 0, K: 0x10},           // 17: load argument 0, lower half
+	{Code: 0x15, Jt: 168, Jf: 0, K: 0x0},          // 18: if == 0 goto 187 else 19
+	{Code: 0x15, Jt: 167, Jf: 0, K: 0x8},          // 19: if == 8 goto 187 else 20
+	{Code: 0x15, Jt: 166, Jf: 0, K: 0x20000},      // 20: if == 131072 goto 187 else 21
+	{Code: 0x15, Jt: 165, Jf: 0, K: 0x20008},      // 21: if == 131080 goto 187 else 22
+	{Code: 0x15, Jt: 164, Jf: 162, K: 0xffffffff}, // 22: if == 4294967295 goto 187 else 185
+	{Code: 0x15, Jt: 161, Jf: 163, K: 0x61},       // 23: if == 97 goto 185 else 187
+	{Code: 0x35, Jt: 0, Jf: 160, K: 0x6b},         // 24: if >= 107 goto 25 else 185
+	{Code: 0x15, Jt: 159, Jf: 0, K: 0x70},         // 25: if == 112 goto 185 else 26
+	{Code: 0x15, Jt: 158, Jf: 160, K: 0x74},       // 26: if == 116 goto 185 else 187
+	{Code: 0x35, Jt: 157, Jf: 0, K: 0xa1},         // 27: if >= 161 goto 185 else 28
+	{Code: 0x15, Jt: 156, Jf: 158, K: 0x8e},       // 28: if == 142 goto 185 else 187
+	{Code: 0x35, Jt: 12, Jf: 0, K: 0xd9},          // 29: if >= 217 goto 42 else 30
+	{Code: 0x15, Jt: 154, Jf: 0, K: 0xaa},         // 30: if == 170 goto 185 else 31
+	{Code: 0x15, Jt: 0, Jf: 155, K: 0xc6},         // 31: if == 198 goto 32 else 187
+	{Code: 0x20, Jt: 0, Jf: 0, K: 0x14},           // 32: load argument 0, upper half
+	{Code: 0x15, Jt: 0, Jf: 151, K: 0x0},          // 33: if == 0 goto 34 else 185
+	{Code: 0x20, Jt: 0, Jf: 0, K: 0x10},           // 34: load argument 0, lower half
+	{Code: 0x35, Jt: 0, Jf: 151, K: 0x26},         // 35: if >= 38 goto 36 else 187
+	{Code: 0x15, Jt: 150, Jf: 0, K: 0x27},         // 36: if == 39 goto 187 else 37
+	{Code: 0x15, Jt: 149, Jf: 0, K: 0x29},         // 37: if == 41 goto 187 else 38
+	{Code: 0x15, Jt: 148, Jf: 0, K: 0x2a},         // 38: if == 42 goto 187 else 39
+	{Code: 0x15, Jt: 147, Jf: 0, K: 0x2b},         // 39: if == 43 goto 187 else 40
+	{Code: 0x15, Jt: 146, Jf: 0, K: 0x2c},         // 40: if == 44 goto 187 else 41
+	{Code: 0x15, Jt: 145, Jf: 143, K: 0x2d},       // 41: if == 45 goto 187 else 185
+	{Code: 0x35, Jt: 8, Jf: 0, K: 0x104},          // 42: if >= 260 goto 51 else 43
+	{Code: 0x35, Jt: 4, Jf: 0, K: 0xeb},           // 43: if >= 235 goto 48 else 44
+	{Code: 0x35, Jt: 142, Jf: 0, K: 0xe2},         // 44: if >= 226 goto 187 else 45
+	{Code: 0x35, Jt: 1, Jf: 0, K: 0xdd},           // 45: if >= 221 goto 47 else 46
+	{Code: 0x15, Jt: 65, Jf: 138, K: 0xdc},        // 46: if == 220 goto 112 else 185
+	{Code: 0x35, Jt: 137, Jf: 139, K: 0xe0},       // 47: if >= 224 goto 185 else 187
+	{Code: 0x35, Jt: 136, Jf: 0, K: 0xf4},         // 48: if >= 244 goto 185 else 49
+	{Code: 0x35, Jt: 0, Jf: 135, K: 0xf0},         // 49: if >= 240 goto 50 else 185
+	{Code: 0x15, Jt: 134, Jf: 136, K: 0xf1},       // 50: if == 241 goto 185 else 187
+	{Code: 0x35, Jt: 4, Jf: 0, K: 0x112},          // 51: if >= 274 goto 56 else 52
+	{Code: 0x35, Jt: 132, Jf: 0, K: 0x110},        // 52: if >= 272 goto 185 else 53
+	{Code: 0x15, Jt: 131, Jf: 0, K: 0x106},        // 53: if == 262 goto 185 else 54
+	{Code: 0x15, Jt: 130, Jf: 0, K: 0x109},        // 54: if == 265 goto 185 else 55
+	{Code: 0x15, Jt: 129, Jf: 131, K: 0x10c},      // 55: if == 268 goto 185 else 187
+	{Code: 0x15, Jt: 128, Jf: 0, K: 0x118},        // 56: if == 280 goto 185 else 57
+	{Code: 0x15, Jt: 127, Jf: 129, K: 0x11a},      // 57: if == 282 goto 185 else 187
+	{Code: 0x35, Jt: 0, Jf: 126, K: 0x1a8},        // 58: if >= 424 goto 59 else 185
+	{Code: 0x35, Jt: 6, Jf: 0, K: 0x1bc},          // 59: if >= 444 goto 66 else 60
+	{Code: 0x35, Jt: 1, Jf: 0, K: 0x1b2},          // 60: if >= 434 goto 62 else 61
+	{Code: 0x15, Jt: 125, Jf: 123, K: 0x1a8},      // 61: if == 424 goto 187 else 185
+	{Code: 0x35, Jt: 1, Jf: 0, K: 0x1b6},          // 62: if >= 438 goto 64 else 63
+	{Code: 0x15, Jt: 124, Jf: 123, K: 0x1b3},      // 63: if == 435 goto 188 else 187
+	{Code: 0x15, Jt: 122, Jf: 0, K: 0x1b7},        // 64: if == 439 goto 187 else 65
+	{Code: 0x15, Jt: 121, Jf: 119, K: 0x1b9},      // 65: if == 441 goto 187 else 185
+	{Code: 0x35, Jt: 1, Jf: 0, K: 0x1cb},          // 66: if >= 459 goto 68 else 67
+	{Code: 0x15, Jt: 117, Jf: 119, K: 0x1c2},      // 67: if == 450 goto 185 else 187
+	{Code: 0x35, Jt: 0, Jf: 116, K: 0x1ce},        // 68: if >= 462 goto 69 else 185
+	{Code: 0x35, Jt: 118, Jf: 117, K: 0x1d3},      // 69: if >= 467 goto 188 else 187
+	{Code: 0x15, Jt: 0, Jf: 118, K: 0x40000028},   // 70: if == 1073741864 goto 71 else 189
+	{Code: 0x20, Jt: 0, Jf: 0, K: 0x0},            // 71: load number
+	{Code: 0x35, Jt: 63, Jf: 0, K: 0xfe},          // 72: if >= 254 goto 136 else 73
+	{Code: 0x35, Jt: 52, Jf: 0, K: 0x8a},          // 73: if >= 138 goto 126 else 74
+	{Code: 0x35, Jt: 19, Jf: 0, K: 0x43},          // 74: if >= 67 goto 94 else 75
+	{Code: 0x35, Jt: 10, Jf: 0, K: 0x24},          // 75: if >= 36 goto 86 else 76
+	{Code: 0x35, Jt: 2, Jf: 0, K: 0x11},           // 76: if >= 17 goto 79 else 77
+	{Code: 0x15, Jt: 107, Jf: 0, K: 0x7},          // 77: if == 7 goto 185 else 78
+	{Code: 0x15, Jt: 106, Jf: 108, K: 0xd},        // 78: if == 13 goto 185 else 187
+	{Code: 0x35, Jt: 4, Jf: 0, K: 0x1b},           // 79: if >= 27 goto 84 else 80
+	{Code: 0x35, Jt: 1, Jf: 0, K: 0x15},           // 80: if >= 21 goto 82 else 81
+	{Code: 0x35, Jt: 105, Jf: 103, K: 0x13},       // 81: if >= 19 goto 187 else 185
+	{Code: 0x35, Jt: 0, Jf: 102, K: 0x17},         // 82: if >= 23 goto 83 else 185
+	{Code: 0x15, Jt: 101, Jf: 103, K: 0x19},       // 83: if == 25 goto 185 else 187
+	{Code: 0x15, Jt: 102, Jf: 0, K: 0x1d},         // 84: if == 29 goto 187 else 85
+	{Code: 0x15, Jt: 101, Jf: 99, K: 0x21},        // 85: if == 33 goto 187 else 185
+	{Code: 0x35, Jt: 2, Jf: 0, K: 0x33},           // 86: if >= 51 goto 89 else 87
+	{Code: 0x15, Jt: 97, Jf: 0, K: 0x2c},          // 87: if == 44 goto 185 else 88
+	{Code: 0x15, Jt: 96, Jf: 98, K: 0x30},         // 88: if == 48 goto 185 else 187
+	{Code: 0x35, Jt: 3, Jf: 0, K: 0x3c},           // 89: if >= 60 goto 93 else 90
+	{Code: 0x35, Jt: 1, Jf: 0, K: 0x38},           // 90: if >= 56 goto 92 else 91
+	{Code: 0x35, Jt: 95, Jf: 93, K: 0x36},         // 91: if >= 54 goto 187 else 185
+	{Code: 0x15, Jt: 94, Jf: 92, K: 0x39},         // 92: if == 57 goto 187 else 185
+	{Code: 0x15, Jt: 91, Jf: 93, K: 0x3e},         // 93: if == 62 goto 185 else 187
+	{Code: 0x35, Jt: 10, Jf: 0, K: 0x65},          // 94: if >= 101 goto 105 else 95
+	{Code: 0x35, Jt: 6, Jf: 0, K: 0x54},           // 95: if >= 84 goto 102 else 96
+	{Code: 0x35, Jt: 3, Jf: 0, K: 0x4d},           // 96: if >= 77 goto 100 else 97
 	{Code: 0x35, Jt: 1, Jf: 0, K: 0x48},           // 97: if >= 72 goto 99 else 98
-	{Code: 0x35, Jt: 93, Jf: 91, K: 0x46},         // 98: if >= 70 goto 192 else 190
-	{Code: 0x15, Jt: 92, Jf: 90, K: 0x4b},         // 99: if == 75 goto 192 else 190
-	{Code: 0x35, Jt: 4, Jf: 0, K: 0x5b},           // 100: if >= 91 goto 105 else 101
-	{Code: 0x35, Jt: 2, Jf: 0, K: 0x54},           // 101: if >= 84 goto 104 else 102
-	{Code: 0x15, Jt: 87, Jf: 0, K: 0x4f},          // 102: if == 79 goto 190 else 103
-	{Code: 0x15, Jt: 86, Jf: 88, K: 0x52},         // 103: if == 82 goto 190 else 192
-	{Code: 0x15, Jt: 87, Jf: 85, K: 0x55},         // 104: if == 85 goto 192 else 190
-	{Code: 0x35, Jt: 1, Jf: 0, K: 0x65},           // 105: if >= 101 goto 107 else 106
-	{Code: 0x15, Jt: 83, Jf: 85, K: 0x62},         // 106: if == 98 goto 190 else 192
-	{Code: 0x35, Jt: 84, Jf: 82, K: 0x68},         // 107: if >= 104 goto 192 else 190
-	{Code: 0x35, Jt: 21, Jf: 0, K: 0xa6},          // 108: if >= 166 goto 130 else 109
-	{Code: 0x35, Jt: 19, Jf: 0, K: 0x8a},          // 109: if >= 138 goto 129 else 110
-	{Code: 0x35, Jt: 9, Jf: 0, K: 0x7f},           // 110: if >= 127 goto 120 else 111
-	{Code: 0x35, Jt: 2, Jf: 0, K: 0x76},           // 111: if >= 118 goto 114 else 112
-	{Code: 0x15, Jt: 79, Jf: 0, K: 0x72},          // 112: if == 114 goto 192 else 113
-	{Code: 0x15, Jt: 78, Jf: 76, K: 0x74},         // 113: if == 116 goto 192 else 190
-	{Code: 0x15, Jt: 0, Jf: 3, K: 0x78},           // 114: if == 120 goto 115 else 118
-	{Code: 0x20, Jt: 0, Jf: 0, K: 0x10},           // 115: load argument 0, lower half
-	{Code: 0x54, Jt: 0, Jf: 0, K: 0x7e020000},     // 116: and 0x7e020000
-	{Code: 0x15, Jt: 74, Jf: 72, K: 0x0},          // 117: if == 0 goto 192 else 190
-	{Code: 0x15, Jt: 71, Jf: 0, K: 0x79},          // 118: if == 121 goto 190 else 119
-	{Code: 0x15, Jt: 70, Jf: 72, K: 0x7b},         // 119: if == 123 goto 190 else 192
-	{Code: 0x35, Jt: 0, Jf: 69, K: 0x84},          // 120: if >= 132 goto 121 else 190
-	{Code: 0x35, Jt: 0, Jf: 70, K: 0x86},          // 121: if >= 134 goto 122 else 192
-	{Code: 0x15, Jt: 0, Jf: 67, K: 0x88},          // 122: if == 136 goto 123 else 190
-	{Code: 0x20, Jt: 0, Jf: 0, K: 0x10},           // 123: load argument 0, lower half
-	{Code: 0x15, Jt: 67, Jf: 0, K: 0x0},           // 124: if == 0 goto 192 else 125
-	{Code: 0x15, Jt: 66, Jf: 0, K: 0x8},           // 125: if == 8 goto 192 else 126
-	{Code: 0x15, Jt: 65, Jf: 0, K: 0x20000},       // 126: if == 131072 goto 192 else 127
-	{Code: 0x15, Jt: 64, Jf: 0, K: 0x20008},       // 127: if == 131080 goto 192 else 128
-	{Code: 0x15, Jt: 63, Jf: 61, K: 0xffffffff},   // 128: if == 4294967295 goto 192 else 190
-	{Code: 0x15, Jt: 60, Jf: 62, K: 0x95},         // 129: if == 149 goto 190 else 192
-	{Code: 0x35, Jt: 3, Jf: 0, K: 0xbe},           // 130: if >= 190 goto 134 else 131
-	{Code: 0x35, Jt: 1, Jf: 0, K: 0xaa},           // 131: if >= 170 goto 133 else 132
-	{Code: 0x15, Jt: 59, Jf: 57, K: 0xa8},         // 132: if == 168 goto 192 else 190
-	{Code: 0x35, Jt: 56, Jf: 58, K: 0xbc},         // 133: if >= 188 goto 190 else 192
-	{Code: 0x35, Jt: 0, Jf: 57, K: 0xda},          // 134: if >= 218 goto 135 else 192
-	{Code: 0x35, Jt: 54, Jf: 0, K: 0xde},          // 135: if >= 222 goto 190 else 136
-	{Code: 0x15, Jt: 53, Jf: 55, K: 0xda},         // 136: if == 218 goto 190 else 192
-	{Code: 0x35, Jt: 21, Jf: 0, K: 0x158},         // 137: if >= 344 goto 159 else 138
-	{Code: 0x35, Jt: 5, Jf: 0, K: 0x112},          // 138: if >= 274 goto 144 else 139
-	{Code: 0x35, Jt: 1, Jf: 0, K: 0xfe},           // 139: if >= 254 goto 141 else 140
-	{Code: 0x15, Jt: 49, Jf: 51, K: 0xf9},         // 140: if == 249 goto 190 else 192
-	{Code: 0x35, Jt: 48, Jf: 0, K: 0x10f},         // 141: if >= 271 goto 190 else 142
-	{Code: 0x35, Jt: 0, Jf: 47, K: 0x100},         // 142: if >= 256 goto 143 else 190
-	{Code: 0x15, Jt: 46, Jf: 48, K: 0x106},        // 143: if == 262 goto 190 else 192
-	{Code: 0x35, Jt: 9, Jf: 0, K: 0x135},          // 144: if >= 309 goto 154 else 145
-	{Code: 0x15, Jt: 0, Jf: 46, K: 0x119},         // 145: if == 281 goto 146 else 192
-	{Code: 0x20, Jt: 0, Jf: 0, K: 0x10},           // 146: load argument 0, lower half
-	{Code: 0x35, Jt: 0, Jf: 44, K: 0x26},          // 147: if >= 38 goto 148 else 192
-	{Code: 0x15, Jt: 43, Jf: 0, K: 0x27},          // 148: if == 39 goto 192 else 149
-	{Code: 0x15, Jt: 42, Jf: 0, K: 0x29},          // 149: if == 41 goto 192 else 150
-	{Code: 0x15, Jt: 41, Jf: 0, K: 0x2a},          // 150: if == 42 goto 192 else 151
-	{Code: 0x15, Jt: 40, Jf: 0, K: 0x2b},          // 151: if == 43 goto 192 else 152
-	{Code: 0x15, Jt: 39, Jf: 0, K: 0x2c},          // 152: if == 44 goto 192 else 153
-	{Code: 0x15, Jt: 38, Jf: 36, K: 0x2d},         // 153: if == 45 goto 192 else 190
-	{Code: 0x35, Jt: 3, Jf: 0, K: 0x142},          // 154: if >= 322 goto 158 else 155
-	{Code: 0x35, Jt: 1, Jf: 0, K: 0x13a},          // 155: if >= 314 goto 157 else 156
-	{Code: 0x15, Jt: 35, Jf: 33, K: 0x138},        // 156: if == 312 goto 192 else 190
-	{Code: 0x35, Jt: 32, Jf: 34, K: 0x13f},        // 157: if >= 319 goto 190 else 192
-	{Code: 0x15, Jt: 31, Jf: 33, K: 0x151},        // 158: if == 337 goto 190 else 192
-	{Code: 0x35, Jt: 14, Jf: 0, K: 0x195},         // 159: if >= 405 goto 174 else 160
-	{Code: 0x35, Jt: 7, Jf: 0, K: 0x17a},          // 160: if >= 378 goto 168 else 161
-	{Code: 0x35, Jt: 2, Jf: 0, K: 0x16c},          // 161: if >= 364 goto 164 else 162
-	{Code: 0x15, Jt: 27, Jf: 0, K: 0x158},         // 162: if == 344 goto 190 else 163
-	{Code: 0x15, Jt: 26, Jf: 28, K: 0x15b},        // 163: if == 347 goto 190 else 192
-	{Code: 0x15, Jt: 25, Jf: 0, K: 0x16c},         // 164: if == 364 goto 190 else 165
-	{Code: 0x15, Jt: 24, Jf: 0, K: 0x16f},         // 165: if == 367 goto 190 else 166
-	{Code: 0x15, Jt: 23, Jf: 0, K: 0x173},         // 166: if == 371 goto 190 else 167
-	{Code: 0x15, Jt: 22, Jf: 24, K: 0x177},        // 167: if == 375 goto 190 else 192
-	{Code: 0x35, Jt: 3, Jf: 0, K: 0x185},          // 168: if >= 389 goto 172 else 169
-	{Code: 0x35, Jt: 1, Jf: 0, K: 0x182},          // 169: if >= 386 goto 171 else 170
-	{Code: 0x35, Jt: 21, Jf: 19, K: 0x17c},        // 170: if >= 380 goto 192 else 190
-	{Code: 0x15, Jt: 20, Jf: 18, K: 0x183},        // 171: if == 387 goto 192 else 190
-	{Code: 0x35, Jt: 0, Jf: 19, K: 0x190},         // 172: if >= 400 goto 173 else 192
-	{Code: 0x15, Jt: 18, Jf: 16, K: 0x193},        // 173: if == 403 goto 192 else 190
-	{Code: 0x35, Jt: 7, Jf: 0, K: 0x1bc},          // 174: if >= 444 goto 182 else 175
-	{Code: 0x35, Jt: 1, Jf: 0, K: 0x1a9},          // 175: if >= 425 goto 177 else 176
-	{Code: 0x15, Jt: 13, Jf: 15, K: 0x19f},        // 176: if == 415 goto 190 else 192
-	{Code: 0x35, Jt: 0, Jf: 12, K: 0x1b2},         // 177: if >= 434 goto 178 else 190
-	{Code: 0x35, Jt: 1, Jf: 0, K: 0x1b6},          // 178: if >= 438 goto 180 else 179
-	{Code: 0x15, Jt: 13, Jf: 12, K: 0x1b3},        // 179: if == 435 goto 193 else 192
-	{Code: 0x15, Jt: 11, Jf: 0, K: 0x1b7},         // 180: if == 439 goto 192 else 181
-	{Code: 0x15, Jt: 10, Jf: 8, K: 0x1b9},         // 181: if == 441 goto 192 else 190
-	{Code: 0x35, Jt: 2, Jf: 0, K: 0x1cb},          // 182: if >= 459 goto 185 else 183
-	{Code: 0x15, Jt: 6, Jf: 0, K: 0x1bf},          // 183: if == 447 goto 190 else 184
-	{Code: 0x15, Jt: 5, Jf: 7, K: 0x1c2},          // 184: if == 450 goto 190 else 192
-	{Code: 0x35, Jt: 1, Jf: 0, K: 0x1d3},          // 185: if >= 467 goto 187 else 186
-	{Code: 0x35, Jt: 5, Jf: 3, K: 0x1ce},          // 186: if >= 462 goto 192 else 190
-	{Code: 0x35, Jt: 1, Jf: 0, K: 0xf0003},        // 187: if >= 983043 goto 189 else 188
-	{Code: 0x35, Jt: 3, Jf: 4, K: 0xf0001},        // 188: if >= 983041 goto 192 else 193
-	{Code: 0x35, Jt: 1, Jf: 0, K: 0xf0005},        // 189: if >= 983045 goto 191 else 190
-	{Code: 0x06, Jt: 0, Jf: 0, K: 0x50001},        // 190: return EPERM
-	{Code: 0x15, Jt: 0, Jf: 1, K: 0xf0005},        // 191: if == 983045 goto 192 else 193
-	{Code: 0x06, Jt: 0, Jf: 0, K: 0x7fff0000},     // 192: return allow
-	{Code: 0x06, Jt: 0, Jf: 0, K: 0x50026},        // 193: return ENOSYS
-	{Code: 0x06, Jt: 0, Jf: 0, K: 0x80000000},     // 194: return kill
+	{Code: 0x35, Jt: 88, Jf: 86, K: 0x46},         // 98: if >= 70 goto 187 else 185
+	{Code: 0x15, Jt: 87, Jf: 85, K: 0x4b},         // 99: if == 75 goto 187 else 185
+	{Code: 0x15, Jt: 84, Jf: 0, K: 0x4f},          // 100: if == 79 goto 185 else 101
+	{Code: 0x15, Jt: 83, Jf: 85, K: 0x52},         // 101: if == 82 goto 185 else 187
+	{Code: 0x35, Jt: 1, Jf: 0, K: 0x5b},           // 102: if >= 91 goto 104 else 103
+	{Code: 0x15, Jt: 83, Jf: 81, K: 0x55},         // 103: if == 85 goto 187 else 185
+	{Code: 0x15, Jt: 80, Jf: 82, K: 0x62},         // 104: if == 98 goto 185 else 187
+	{Code: 0x35, Jt: 4, Jf: 0, K: 0x76},           // 105: if >= 118 goto 110 else 106
+	{Code: 0x35, Jt: 1, Jf: 0, K: 0x6d},           // 106: if >= 109 goto 108 else 107
+	{Code: 0x35, Jt: 79, Jf: 77, K: 0x68},         // 107: if >= 104 goto 187 else 185
+	{Code: 0x15, Jt: 78, Jf: 0, K: 0x72},          // 108: if == 114 goto 187 else 109
+	{Code: 0x15, Jt: 77, Jf: 75, K: 0x74},         // 109: if == 116 goto 187 else 185
+	{Code: 0x35, Jt: 6, Jf: 0, K: 0x7f},           // 110: if >= 127 goto 117 else 111
+	{Code: 0x15, Jt: 0, Jf: 3, K: 0x78},           // 111: if == 120 goto 112 else 115
+	{Code: 0x20, Jt: 0, Jf: 0, K: 0x10},           // 112: load argument 0, lower half
+	{Code: 0x54, Jt: 0, Jf: 0, K: 0x7e020000},     // 113: and 0x7e020000
+	{Code: 0x15, Jt: 72, Jf: 70, K: 0x0},          // 114: if == 0 goto 187 else 185
+	{Code: 0x15, Jt: 69, Jf: 0, K: 0x79},          // 115: if == 121 goto 185 else 116
+	{Code: 0x15, Jt: 68, Jf: 70, K: 0x7b},         // 116: if == 123 goto 185 else 187
+	{Code: 0x35, Jt: 0, Jf: 67, K: 0x84},          // 117: if >= 132 goto 118 else 185
+	{Code: 0x35, Jt: 0, Jf: 68, K: 0x86},          // 118: if >= 134 goto 119 else 187
+	{Code: 0x15, Jt: 0, Jf: 65, K: 0x88},          // 119: if == 136 goto 120 else 185
+	{Code: 0x20, Jt: 0, Jf: 0, K: 0x10},           // 120: load argument 0, lower half
+	{Code: 0x15, Jt: 65, Jf: 0, K: 0x0},           // 121: if == 0 goto 187 else 122
+	{Code: 0x15, Jt: 64, Jf: 0, K: 0x8},           // 122: if == 8 goto 187 else 123
+	{Code: 0x15, Jt: 63, Jf: 0, K: 0x20000},       // 123: if == 131072 goto 187 else 124
+	{Code: 0x15, Jt: 62, Jf: 0, K: 0x20008},       // 124: if == 131080 goto 187 else 125
+	{Code: 0x15, Jt: 61, Jf: 59, K: 0xffffffff},   // 125: if == 4294967295 goto 187 else 185
+	{Code: 0x35, Jt: 5, Jf: 0, K: 0xbe},           // 126: if >= 190 goto 132 else 127
+	{Code: 0x35, Jt: 1, Jf: 0, K: 0xa6},           // 127: if >= 166 goto 129 else 128
+	{Code: 0x15, Jt: 56, Jf: 58, K: 0x95},         // 128: if == 149 goto 185 else 187
+	{Code: 0x35, Jt: 1, Jf: 0, K: 0xaa},           // 129: if >= 170 goto 131 else 130
+	{Code: 0x15, Jt: 56, Jf: 54, K: 0xa8},         // 130: if == 168 goto 187 else 185
+	{Code: 0x35, Jt: 53, Jf: 55, K: 0xbc},         // 131: if >= 188 goto 185 else 187
+	{Code: 0x35, Jt: 1, Jf: 0, K: 0xde},           // 132: if >= 222 goto 134 else 133
+	{Code: 0x15, Jt: 51, Jf: 53, K: 0xda},         // 133: if == 218 goto 185 else 187
+	{Code: 0x35, Jt: 0, Jf: 50, K: 0xe0},          // 134: if >= 224 goto 135 else 185
+	{Code: 0x15, Jt: 49, Jf: 51, K: 0xf9},         // 135: if == 249 goto 185 else 187
+	{Code: 0x35, Jt: 21, Jf: 0, K: 0x16c},         // 136: if >= 364 goto 158 else 137
+	{Code: 0x35, Jt: 13, Jf: 0, K: 0x135},         // 137: if >= 309 goto 151 else 138
+	{Code: 0x35, Jt: 3, Jf: 0, K: 0x112},          // 138: if >= 274 goto 142 else 139
+	{Code: 0x35, Jt: 45, Jf: 0, K: 0x10f},         // 139: if >= 271 goto 185 else 140
+	{Code: 0x35, Jt: 0, Jf: 44, K: 0x100},         // 140: if >= 256 goto 141 else 185
+	{Code: 0x15, Jt: 43, Jf: 45, K: 0x106},        // 141: if == 262 goto 185 else 187
+	{Code: 0x15, Jt: 0, Jf: 44, K: 0x119},         // 142: if == 281 goto 143 else 187
+	{Code: 0x20, Jt: 0, Jf: 0, K: 0x10},           // 143: load argument 0, lower half
+	{Code: 0x35, Jt: 0, Jf: 42, K: 0x26},          // 144: if >= 38 goto 145 else 187
+	{Code: 0x15, Jt: 41, Jf: 0, K: 0x27},          // 145: if == 39 goto 187 else 146
+	{Code: 0x15, Jt: 40, Jf: 0, K: 0x29},          // 146: if == 41 goto 187 else 147
+	{Code: 0x15, Jt: 39, Jf: 0, K: 0x2a},          // 147: if == 42 goto 187 else 148
+	{Code: 0x15, Jt: 38, Jf: 0, K: 0x2b},          // 148: if == 43 goto 187 else 149
+	{Code: 0x15, Jt: 37, Jf: 0, K: 0x2c},          // 149: if == 44 goto 187 else 150
+	{Code: 0x15, Jt: 36, Jf: 34, K: 0x2d},         // 150: if == 45 goto 187 else 185
+	{Code: 0x35, Jt: 3, Jf: 0, K: 0x142},          // 151: if >= 322 goto 155 else 152
+	{Code: 0x35, Jt: 1, Jf: 0, K: 0x13a},          // 152: if >= 314 goto 154 else 153
+	{Code: 0x15, Jt: 33, Jf: 31, K: 0x138},        // 153: if == 312 goto 187 else 185
+	{Code: 0x35, Jt: 30, Jf: 32, K: 0x13f},        // 154: if >= 319 goto 185 else 187
+	{Code: 0x15, Jt: 29, Jf: 0, K: 0x151},         // 155: if == 337 goto 185 else 156
+	{Code: 0x15, Jt: 28, Jf: 0, K: 0x158},         // 156: if == 344 goto 185 else 157
+	{Code: 0x15, Jt: 27, Jf: 29, K: 0x15b},        // 157: if == 347 goto 185 else 187
+	{Code: 0x35, Jt: 12, Jf: 0, K: 0x1a9},         // 158: if >= 425 goto 171 else 159
+	{Code: 0x35, Jt: 8, Jf: 0, K: 0x190},          // 159: if >= 400 goto 168 else 160
+	{Code: 0x35, Jt: 5, Jf: 0, K: 0x17c},          // 160: if >= 380 goto 166 else 161
+	{Code: 0x35, Jt: 23, Jf: 0, K: 0x17a},         // 161: if >= 378 goto 185 else 162
+	{Code: 0x15, Jt: 22, Jf: 0, K: 0x16c},         // 162: if == 364 goto 185 else 163
+	{Code: 0x15, Jt: 21, Jf: 0, K: 0x16f},         // 163: if == 367 goto 185 else 164
+	{Code: 0x15, Jt: 20, Jf: 0, K: 0x173},         // 164: if == 371 goto 185 else 165
+	{Code: 0x15, Jt: 19, Jf: 21, K: 0x177},        // 165: if == 375 goto 185 else 187
+	{Code: 0x15, Jt: 18, Jf: 0, K: 0x182},         // 166: if == 386 goto 185 else 167
+	{Code: 0x15, Jt: 17, Jf: 19, K: 0x184},        // 167: if == 388 goto 185 else 187
+	{Code: 0x35, Jt: 1, Jf: 0, K: 0x195},          // 168: if >= 405 goto 170 else 169
+	{Code: 0x15, Jt: 17, Jf: 15, K: 0x193},        // 169: if == 403 goto 187 else 185
+	{Code: 0x15, Jt: 14, Jf: 16, K: 0x19f},        // 170: if == 415 goto 185 else 187
+	{Code: 0x35, Jt: 5, Jf: 0, K: 0x1bc},          // 171: if >= 444 goto 177 else 172
+	{Code: 0x35, Jt: 0, Jf: 12, K: 0x1b2},         // 172: if >= 434 goto 173 else 185
+	{Code: 0x35, Jt: 1, Jf: 0, K: 0x1b6},          // 173: if >= 438 goto 175 else 174
+	{Code: 0x15, Jt: 13, Jf: 12, K: 0x1b3},        // 174: if == 435 goto 188 else 187
+	{Code: 0x15, Jt: 11, Jf: 0, K: 0x1b7},         // 175: if == 439 goto 187 else 176
+	{Code: 0x15, Jt: 10, Jf: 8, K: 0x1b9},         // 176: if == 441 goto 187 else 185
+	{Code: 0x35, Jt: 2, Jf: 0, K: 0x1cb},          // 177: if >= 459 goto 180 else 178
+	{Code: 0x15, Jt: 6, Jf: 0, K: 0x1bf},          // 178: if == 447 goto 185 else 179
+	{Code: 0x15, Jt: 5, Jf: 7, K: 0x1c2},          // 179: if == 450 goto 185 else 187
+	{Code: 0x35, Jt: 1, Jf: 0, K: 0x1d3},          // 180: if >= 467 goto 182 else 181
+	{Code: 0x35, Jt: 5, Jf: 3, K: 0x1ce},          // 181: if >= 462 goto 187 else 185
+	{Code: 0x35, Jt: 1, Jf: 0, K: 0xf0003},        // 182: if >= 983043 goto 184 else 183
+	{Code: 0x35, Jt: 3, Jf: 4, K: 0xf0001},        // 183: if >= 983041 goto 187 else 188
+	{Code: 0x35, Jt: 1, Jf: 0, K: 0xf0005},        // 184: if >= 983045 goto 186 else 185
+	{Code: 0x06, Jt: 0, Jf: 0, K: 0x50001},        // 185: return EPERM
+	{Code: 0x15, Jt: 0, Jf: 1, K: 0xf0005},        // 186: if == 983045 goto 187 else 188
+	{Code: 0x06, Jt: 0, Jf: 0, K: 0x7fff0000},     // 187: return allow
+	{Code: 0x06, Jt: 0, Jf: 0, K: 0x50026},        // 188: return ENOSYS
+	{Code: 0x06, Jt: 0, Jf: 0, K: 0x80000000},     // 189: return kill
 }
 
 // singleIDFilter is the profile with owners, groups and devices emulated.
 var singleIDFilter = [...]unix.SockFilter{
 	{Code: 0x20, Jt: 0, Jf: 0, K: 0x4},            // 0: load architecture
-	{Code: 0x15, Jt: 0, Jf: 76, K: 0xc00000b7},    // 1: if == 3221225655 goto 2 else 78
+	{Code: 0x15, Jt: 0, Jf: 72, K: 0xc00000b7},    // 1: if == 3221225655 goto 2 else 74
 	{Code: 0x20, Jt: 0, Jf: 0, K: 0x0},            // 2: load number
-	{Code: 0x35, Jt: 45, Jf: 0, K: 0xd9},          // 3: if >= 217 goto 49 else 4
-	{Code: 0x35, Jt: 26, Jf: 0, K: 0x75},          // 4: if >= 117 goto 31 else 5
-	{Code: 0x35, Jt: 9, Jf: 0, K: 0x3d},           // 5: if >= 61 goto 15 else 6
-	{Code: 0x35, Jt: 1, Jf: 0, K: 0x21},           // 6: if >= 33 goto 8 else 7
-	{Code: 0x15, Jt: 216, Jf: 218, K: 0x12},       // 7: if == 18 goto 224 else 226
-	{Code: 0x35, Jt: 2, Jf: 0, K: 0x2b},           // 8: if >= 43 goto 11 else 9
-	{Code: 0x35, Jt: 214, Jf: 0, K: 0x27},         // 9: if >= 39 goto 224 else 10
-	{Code: 0x15, Jt: 172, Jf: 215, K: 0x21},       // 10: if == 33 goto 183 else 226
-	{Code: 0x35, Jt: 0, Jf: 214, K: 0x36},         // 11: if >= 54 goto 12 else 226
-	{Code: 0x35, Jt: 1, Jf: 0, K: 0x3a},           // 12: if >= 58 goto 14 else 13
-	{Code: 0x35, Jt: 212, Jf: 177, K: 0x38},       // 13: if >= 56 goto 226 else 191
-	{Code: 0x15, Jt: 211, Jf: 209, K: 0x3b},       // 14: if == 59 goto 226 else 224
-	{Code: 0x35, Jt: 0, Jf: 210, K: 0x59},         // 15: if >= 89 goto 16 else 226
-	{Code: 0x35, Jt: 11, Jf: 0, K: 0x68},          // 16: if >= 104 goto 28 else 17
-	{Code: 0x15, Jt: 206, Jf: 0, K: 0x59},         // 17: if == 89 goto 224 else 18
-	{Code: 0x15, Jt: 0, Jf: 8, K: 0x5c},           // 18: if == 92 goto 19 else 27
-	{Code: 0x20, Jt: 0, Jf: 0, K: 0x14},           // 19: load argument 0, upper half
-	{Code: 0x15, Jt: 0, Jf: 203, K: 0x0},          // 20: if == 0 goto 21 else 224
-	{Code: 0x20, Jt: 0, Jf: 0, K: 0x10},           // 21: load argument 0, lower half
-	{Code: 0x15, Jt: 203, Jf: 0, K: 0x0},          // 22: if == 0 goto 226 else 23
-	{Code: 0x15, Jt: 202, Jf: 0, K: 0x8},          // 23: if == 8 goto 226 else 24
-	{Code: 0x15, Jt: 201, Jf: 0, K: 0x20000},      // 24: if == 131072 goto 226 else 25
-	{Code: 0x15, Jt: 200, Jf: 0, K: 0x20008},      // 25: if == 131080 goto 226 else 26
-	{Code: 0x15, Jt: 199, Jf: 197, K: 0xffffffff}, // 26: if == 4294967295 goto 226 else 224
-	{Code: 0x15, Jt: 196, Jf: 198, K: 0x61},       // 27: if == 97 goto 224 else 226
-	{Code: 0x35, Jt: 0, Jf: 195, K: 0x6b},         // 28: if >= 107 goto 29 else 224
-	{Code: 0x15, Jt: 194, Jf: 0, K: 0x70},         // 29: if == 112 goto 224 else 30
-	{Code: 0x15, Jt: 193, Jf: 195, K: 0x74},       // 30: if == 116 goto 224 else 226
-	{Code: 0x35, Jt: 6, Jf: 0, K: 0xab},           // 31: if >= 171 goto 38 else 32
-	{Code: 0x35, Jt: 1, Jf: 0, K: 0x9f},           // 32: if >= 159 goto 34 else 33
-	{Code: 0x15, Jt: 190, Jf: 192, K: 0x8e},       // 33: if == 142 goto 224 else 226
-	{Code: 0x35, Jt: 2, Jf: 0, K: 0xa3},           // 34: if >= 163 goto 37 else 35
-	{Code: 0x35, Jt: 188, Jf: 0, K: 0xa1},         // 35: if >= 161 goto 224 else 36
-	{Code: 0x15, Jt: 189, Jf: 154, K: 0xa0},       // 36: if == 160 goto 226 else 191
-	{Code: 0x15, Jt: 186, Jf: 188, K: 0xaa},       // 37: if == 170 goto 224 else 226
-	{Code: 0x15, Jt: 0, Jf: 187, K: 0xc6},         // 38: if == 198 goto 39 else 226
-	{Code: 0x20, Jt: 0, Jf: 0, K: 0x14},           // 39: load argument 0, upper half
-	{Code: 0x15, Jt: 0, Jf: 183, K: 0x0},          // 40: if == 0 goto 41 else 224
-	{Code: 0x20, Jt: 0, Jf: 0, K: 0x10},           // 41: load argument 0, lower half
-	{Code: 0x35, Jt: 0, Jf: 183, K: 0x26},         // 42: if >= 38 goto 43 else 226
-	{Code: 0x15, Jt: 182, Jf: 0, K: 0x27},         // 43: if == 39 goto 226 else 44
-	{Code: 0x15, Jt: 181, Jf: 0, K: 0x29},         // 44: if == 41 goto 226 else 45
-	{Code: 0x15, Jt: 180, Jf: 0, K: 0x2a},         // 45: if == 42 goto 226 else 46
-	{Code: 0x15, Jt: 179, Jf: 0, K: 0x2b},         // 46: if == 43 goto 226 else 47
-	{Code: 0x15, Jt: 178, Jf: 0, K: 0x2c},         // 47: if == 44 goto 226 else 48
-	{Code: 0x15, Jt: 177, Jf: 175, K: 0x2d},       // 48: if == 45 goto 226 else 224
-	{Code: 0x35, Jt: 16, Jf: 0, K: 0x126},         // 49: if >= 294 goto 66 else 50
-	{Code: 0x35, Jt: 8, Jf: 0, K: 0x104},          // 50: if >= 260 goto 59 else 51
-	{Code: 0x35, Jt: 4, Jf: 0, K: 0xeb},           // 51: if >= 235 goto 56 else 52
-	{Code: 0x35, Jt: 173, Jf: 0, K: 0xe2},         // 52: if >= 226 goto 226 else 53
-	{Code: 0x35, Jt: 1, Jf: 0, K: 0xdd},           // 53: if >= 221 goto 55 else 54
-	{Code: 0x15, Jt: 78, Jf: 169, K: 0xdc},        // 54: if == 220 goto 133 else 224
-	{Code: 0x35, Jt: 168, Jf: 170, K: 0xe0},       // 55: if >= 224 goto 224 else 226
-	{Code: 0x35, Jt: 167, Jf: 0, K: 0xf4},         // 56: if >= 244 goto 224 else 57
-	{Code: 0x35, Jt: 0, Jf: 166, K: 0xf0},         // 57: if >= 240 goto 58 else 224
-	{Code: 0x15, Jt: 165, Jf: 167, K: 0xf1},       // 58: if == 241 goto 224 else 226
-	{Code: 0x35, Jt: 4, Jf: 0, K: 0x112},          // 59: if >= 274 goto 64 else 60
-	{Code: 0x35, Jt: 163, Jf: 0, K: 0x110},        // 60: if >= 272 goto 224 else 61
-	{Code: 0x15, Jt: 162, Jf: 0, K: 0x106},        // 61: if == 262 goto 224 else 62
-	{Code: 0x15, Jt: 161, Jf: 0, K: 0x109},        // 62: if == 265 goto 224 else 63
-	{Code: 0x15, Jt: 160, Jf: 162, K: 0x10c},      // 63: if == 268 goto 224 else 226
-	{Code: 0x15, Jt: 159, Jf: 0, K: 0x118},        // 64: if == 280 goto 224 else 65
-	{Code: 0x15, Jt: 158, Jf: 160, K: 0x11a},      // 65: if == 282 goto 224 else 226
-	{Code: 0x35, Jt: 0, Jf: 157, K: 0x1a8},        // 66: if >= 424 goto 67 else 224
-	{Code: 0x35, Jt: 6, Jf: 0, K: 0x1bc},          // 67: if >= 444 goto 74 else 68
-	{Code: 0x35, Jt: 1, Jf: 0, K: 0x1b2},          // 68: if >= 434 goto 70 else 69
-	{Code: 0x15, Jt: 156, Jf: 154, K: 0x1a8},      // 69: if == 424 goto 226 else 224
-	{Code: 0x35, Jt: 1, Jf: 0, K: 0x1b6},          // 70: if >= 438 goto 72 else 71
-	{Code: 0x15, Jt: 155, Jf: 154, K: 0x1b3},      // 71: if == 435 goto 227 else 226
-	{Code: 0x15, Jt: 153, Jf: 0, K: 0x1b7},        // 72: if == 439 goto 226 else 73
-	{Code: 0x15, Jt: 152, Jf: 150, K: 0x1b9},      // 73: if == 441 goto 226 else 224
-	{Code: 0x35, Jt: 1, Jf: 0, K: 0x1cb},          // 74: if >= 459 goto 76 else 75
-	{Code: 0x15, Jt: 148, Jf: 150, K: 0x1c2},      // 75: if == 450 goto 224 else 226
-	{Code: 0x35, Jt: 0, Jf: 147, K: 0x1ce},        // 76: if >= 462 goto 77 else 224
-	{Code: 0x35, Jt: 149, Jf: 148, K: 0x1d3},      // 77: if >= 467 goto 227 else 226
-	{Code: 0x15, Jt: 0, Jf: 149, K: 0x40000028},   // 78: if == 1073741864 goto 79 else 228
-	{Code: 0x20, Jt: 0, Jf: 0, K: 0x0},            // 79: load number
-	{Code: 0x35, Jt: 78, Jf: 0, K: 0xe0},          // 80: if >= 224 goto 159 else 81
-	{Code: 0x35, Jt: 44, Jf: 0, K: 0x6d},          // 81: if >= 109 goto 126 else 82
-	{Code: 0x35, Jt: 23, Jf: 0, K: 0x33},          // 82: if >= 51 goto 106 else 83
-	{Code: 0x35, Jt: 17, Jf: 0, K: 0x1b},          // 83: if >= 27 goto 101 else 84
-	{Code: 0x35, Jt: 1, Jf: 0, K: 0xd},            // 84: if >= 13 goto 86 else 85
-	{Code: 0x15, Jt: 138, Jf: 140, K: 0x7},        // 85: if == 7 goto 224 else 226
-	{Code: 0x35, Jt: 11, Jf: 0, K: 0x13},          // 86: if >= 19 goto 98 else 87
-	{Code: 0x15, Jt: 0, Jf: 8, K: 0xe},            // 87: if == 14 goto 88 else 96
-	{Code: 0x20, Jt: 0, Jf: 0, K: 0x18},           // 88: load argument 1, lower half
-	{Code: 0x54, Jt: 0, Jf: 0, K: 0xf000},         // 89: and 0xf000
-	{Code: 0x15, Jt: 0, Jf: 2, K: 0x2000},         // 90: if == 8192 goto 91 else 93
-	{Code: 0x20, Jt: 0, Jf: 0, K: 0x20},           // 91: load argument 2, lower half
-	{Code: 0x15, Jt: 133, Jf: 98, K: 0x0},         // 92: if == 0 goto 226 else 191
-	{Code: 0x20, Jt: 0, Jf: 0, K: 0x18},           // 93: load argument 1, lower half
-	{Code: 0x54, Jt: 0, Jf: 0, K: 0xf000},         // 94: and 0xf000
-	{Code: 0x15, Jt: 95, Jf: 130, K: 0x6000},      // 95: if == 24576 goto 191 else 226
-	{Code: 0x15, Jt: 129, Jf: 0, K: 0xf},          // 96: if == 15 goto 226 else 97
-	{Code: 0x15, Jt: 93, Jf: 126, K: 0x10},        // 97: if == 16 goto 191 else 224
-	{Code: 0x35, Jt: 1, Jf: 0, K: 0x17},           // 98: if >= 23 goto 100 else 99
-	{Code: 0x35, Jt: 124, Jf: 126, K: 0x15},       // 99: if >= 21 goto 224 else 226
-	{Code: 0x15, Jt: 123, Jf: 125, K: 0x19},       // 100: if == 25 goto 224 else 226
-	{Code: 0x35, Jt: 2, Jf: 0, K: 0x24},           // 101: if >= 36 goto 104 else 102
-	{Code: 0x15, Jt: 123, Jf: 0, K: 0x1d},         // 102: if == 29 goto 226 else 103
-	{Code: 0x15, Jt: 122, Jf: 120, K: 0x21},       // 103: if == 33 goto 226 else 224
-	{Code: 0x15, Jt: 119, Jf: 0, K: 0x2c},         // 104: if == 44 goto 224 else 105
-	{Code: 0x15, Jt: 118, Jf: 120, K: 0x30},       // 105: if == 48 goto 224 else 226
-	{Code: 0x35, Jt: 9, Jf: 0, K: 0x4d},           // 106: if >= 77 goto 116 else 107
-	{Code: 0x35, Jt: 5, Jf: 0, K: 0x43},           // 107: if >= 67 goto 113 else 108
-	{Code: 0x35, Jt: 3, Jf: 0, K: 0x3c},           // 108: if >= 60 goto 112 else 109
-	{Code: 0x35, Jt: 1, Jf: 0, K: 0x38},           // 109: if >= 56 goto 111 else 110
-	{Code: 0x35, Jt: 115, Jf: 113, K: 0x36},       // 110: if >= 54 goto 226 else 224
-	{Code: 0x15, Jt: 114, Jf: 112, K: 0x39},       // 111: if == 57 goto 226 else 224
-	{Code: 0x15, Jt: 111, Jf: 113, K: 0x3e},       // 112: if == 62 goto 224 else 226
-	{Code: 0x35, Jt: 1, Jf: 0, K: 0x48},           // 113: if >= 72 goto 115 else 114
-	{Code: 0x35, Jt: 111, Jf: 109, K: 0x46},       // 114: if >= 70 goto 226 else 224
-	{Code: 0x15, Jt: 110, Jf: 108, K: 0x4b},       // 115: if == 75 goto 226 else 224
-	{Code: 0x35, Jt: 5, Jf: 0, K: 0x5b},           // 116: if >= 91 goto 122 else 117
-	{Code: 0x35, Jt: 3, Jf: 0, K: 0x54},           // 117: if >= 84 goto 121 else 118
-	{Code: 0x15, Jt: 105, Jf: 0, K: 0x4f},         // 118: if == 79 goto 224 else 119
-	{Code: 0x15, Jt: 71, Jf: 0, K: 0x51},          // 119: if == 81 goto 191 else 120
-	{Code: 0x15, Jt: 103, Jf: 105, K: 0x52},       // 120: if == 82 goto 224 else 226
-	{Code: 0x15, Jt: 104, Jf: 102, K: 0x55},       // 121: if == 85 goto 226 else 224
-	{Code: 0x35, Jt: 2, Jf: 0, K: 0x65},           // 122: if >= 101 goto 125 else 123
-	{Code: 0x15, Jt: 67, Jf: 0, K: 0x5f},          // 123: if == 95 goto 191 else 124
-	{Code: 0x15, Jt: 99, Jf: 101, K: 0x62},        // 124: if == 98 goto 224 else 226
-	{Code: 0x35, Jt: 100, Jf: 98, K: 0x68},        // 125: if >= 104 goto 226 else 224
-	{Code: 0x35, Jt: 21, Jf: 0, K: 0xa6},          // 126: if >= 166 goto 148 else 127
-	{Code: 0x35, Jt: 19, Jf: 0, K: 0x8a},          // 127: if >= 138 goto 147 else 128
-	{Code: 0x35, Jt: 9, Jf: 0, K: 0x7f},           // 128: if >= 127 goto 138 else 129
-	{Code: 0x35, Jt: 2, Jf: 0, K: 0x76},           // 129: if >= 118 goto 132 else 130
-	{Code: 0x15, Jt: 95, Jf: 0, K: 0x72},          // 130: if == 114 goto 226 else 131
-	{Code: 0x15, Jt: 94, Jf: 92, K: 0x74},         // 131: if == 116 goto 226 else 224
-	{Code: 0x15, Jt: 0, Jf: 3, K: 0x78},           // 132: if == 120 goto 133 else 136
-	{Code: 0x20, Jt: 0, Jf: 0, K: 0x10},           // 133: load argument 0, lower half
-	{Code: 0x54, Jt: 0, Jf: 0, K: 0x7e020000},     // 134: and 0x7e020000
-	{Code: 0x15, Jt: 90, Jf: 88, K: 0x0},          // 135: if == 0 goto 226 else 224
-	{Code: 0x15, Jt: 87, Jf: 0, K: 0x79},          // 136: if == 121 goto 224 else 137
-	{Code: 0x15, Jt: 86, Jf: 88, K: 0x7b},         // 137: if == 123 goto 224 else 226
-	{Code: 0x35, Jt: 0, Jf: 85, K: 0x84},          // 138: if >= 132 goto 139 else 224
-	{Code: 0x35, Jt: 0, Jf: 86, K: 0x86},          // 139: if >= 134 goto 140 else 226
-	{Code: 0x15, Jt: 0, Jf: 83, K: 0x88},          // 140: if == 136 goto 141 else 224
-	{Code: 0x20, Jt: 0, Jf: 0, K: 0x10},           // 141: load argument 0, lower half
-	{Code: 0x15, Jt: 83, Jf: 0, K: 0x0},           // 142: if == 0 goto 226 else 143
-	{Code: 0x15, Jt: 82, Jf: 0, K: 0x8},           // 143: if == 8 goto 226 else 144
-	{Code: 0x15, Jt: 81, Jf: 0, K: 0x20000},       // 144: if == 131072 goto 226 else 145
-	{Code: 0x15, Jt: 80, Jf: 0, K: 0x20008},       // 145: if == 131080 goto 226 else 146
-	{Code: 0x15, Jt: 79, Jf: 77, K: 0xffffffff},   // 146: if == 4294967295 goto 226 else 224
-	{Code: 0x15, Jt: 76, Jf: 78, K: 0x95},         // 147: if == 149 goto 224 else 226
-	{Code: 0x35, Jt: 3, Jf: 0, K: 0xbc},           // 148: if >= 188 goto 152 else 149
-	{Code: 0x35, Jt: 1, Jf: 0, K: 0xaa},           // 149: if >= 170 goto 151 else 150
-	{Code: 0x15, Jt: 75, Jf: 73, K: 0xa8},         // 150: if == 168 goto 226 else 224
-	{Code: 0x15, Jt: 39, Jf: 74, K: 0xb6},         // 151: if == 182 goto 191 else 226
-	{Code: 0x35, Jt: 2, Jf: 0, K: 0xce},           // 152: if >= 206 goto 155 else 153
-	{Code: 0x35, Jt: 0, Jf: 70, K: 0xbe},          // 153: if >= 190 goto 154 else 224
-	{Code: 0x15, Jt: 36, Jf: 71, K: 0xc6},         // 154: if == 198 goto 191 else 226
-	{Code: 0x35, Jt: 0, Jf: 35, K: 0xd0},          // 155: if >= 208 goto 156 else 191
-	{Code: 0x35, Jt: 67, Jf: 0, K: 0xde},          // 156: if >= 222 goto 224 else 157
-	{Code: 0x15, Jt: 33, Jf: 0, K: 0xd4},          // 157: if == 212 goto 191 else 158
-	{Code: 0x15, Jt: 65, Jf: 67, K: 0xda},         // 158: if == 218 goto 224 else 226
-	{Code: 0x35, Jt: 34, Jf: 0, K: 0x159},         // 159: if >= 345 goto 194 else 160
-	{Code: 0x35, Jt: 5, Jf: 0, K: 0x112},          // 160: if >= 274 goto 166 else 161
-	{Code: 0x35, Jt: 1, Jf: 0, K: 0xfe},           // 161: if >= 254 goto 163 else 162
-	{Code: 0x15, Jt: 61, Jf: 63, K: 0xf9},         // 162: if == 249 goto 224 else 226
-	{Code: 0x35, Jt: 60, Jf: 0, K: 0x10f},         // 163: if >= 271 goto 224 else 164
-	{Code: 0x35, Jt: 0, Jf: 59, K: 0x100},         // 164: if >= 256 goto 165 else 224
-	{Code: 0x15, Jt: 58, Jf: 60, K: 0x106},        // 165: if == 262 goto 224 else 226
-	{Code: 0x35, Jt: 9, Jf: 0, K: 0x135},          // 166: if >= 309 goto 176 else 167
-	{Code: 0x15, Jt: 0, Jf: 58, K: 0x119},         // 167: if == 281 goto 168 else 226
-	{Code: 0x20, Jt: 0, Jf: 0, K: 0x10},           // 168: load argument 0, lower half
-	{Code: 0x35, Jt: 0, Jf: 56, K: 0x26},          // 169: if >= 38 goto 170 else 226
-	{Code: 0x15, Jt: 55, Jf: 0, K: 0x27},          // 170: if == 39 goto 226 else 171
-	{Code: 0x15, Jt: 54, Jf: 0, K: 0x29},          // 171: if == 41 goto 226 else 172
-	{Code: 0x15, Jt: 53, Jf: 0, K: 0x2a},          // 172: if == 42 goto 226 else 173
-	{Code: 0x15, Jt: 52, Jf: 0, K: 0x2b},          // 173: if == 43 goto 226 else 174
-	{Code: 0x15, Jt: 51, Jf: 0, K: 0x2c},          // 174: if == 44 goto 226 else 175
-	{Code: 0x15, Jt: 50, Jf: 48, K: 0x2d},         // 175: if == 45 goto 226 else 224
-	{Code: 0x35, Jt: 15, Jf: 0, K: 0x146},         // 176: if >= 326 goto 192 else 177
-	{Code: 0x35, Jt: 2, Jf: 0, K: 0x13f},          // 177: if >= 319 goto 180 else 178
-	{Code: 0x35, Jt: 47, Jf: 0, K: 0x13a},         // 178: if >= 314 goto 226 else 179
-	{Code: 0x15, Jt: 46, Jf: 44, K: 0x138},        // 179: if == 312 goto 226 else 224
-	{Code: 0x35, Jt: 0, Jf: 43, K: 0x142},         // 180: if >= 322 goto 181 else 224
-	{Code: 0x35, Jt: 0, Jf: 44, K: 0x144},         // 181: if >= 324 goto 182 else 226
-	{Code: 0x15, Jt: 8, Jf: 0, K: 0x145},          // 182: if == 325 goto 191 else 183
+	{Code: 0x35, Jt: 41, Jf: 0, K: 0xd9},          // 3: if >= 217 goto 45 else 4
+	{Code: 0x35, Jt: 21, Jf: 0, K: 0x6b},          // 4: if >= 107 goto 26 else 5
+	{Code: 0x35, Jt: 5, Jf: 0, K: 0x38},           // 5: if >= 56 goto 11 else 6
+	{Code: 0x35, Jt: 2, Jf: 0, K: 0x27},           // 6: if >= 39 goto 9 else 7
+	{Code: 0x15, Jt: 210, Jf: 0, K: 0x12},         // 7: if == 18 goto 218 else 8
+	{Code: 0x15, Jt: 169, Jf: 211, K: 0x21},       // 8: if == 33 goto 178 else 220
+	{Code: 0x35, Jt: 0, Jf: 208, K: 0x2b},         // 9: if >= 43 goto 10 else 218
+	{Code: 0x35, Jt: 176, Jf: 209, K: 0x36},       // 10: if >= 54 goto 187 else 220
+	{Code: 0x35, Jt: 2, Jf: 0, K: 0x59},           // 11: if >= 89 goto 14 else 12
+	{Code: 0x15, Jt: 205, Jf: 0, K: 0x3a},         // 12: if == 58 goto 218 else 13
+	{Code: 0x15, Jt: 204, Jf: 206, K: 0x3c},       // 13: if == 60 goto 218 else 220
+	{Code: 0x35, Jt: 203, Jf: 0, K: 0x68},         // 14: if >= 104 goto 218 else 15
+	{Code: 0x15, Jt: 202, Jf: 0, K: 0x59},         // 15: if == 89 goto 218 else 16
+	{Code: 0x15, Jt: 0, Jf: 8, K: 0x5c},           // 16: if == 92 goto 17 else 25
+	{Code: 0x20, Jt: 0, Jf: 0, K: 0x14},           // 17: load argument 0, upper half
+	{Code: 0x15, Jt: 0, Jf: 199, K: 0x0},          // 18: if == 0 goto 19 else 218
+	{Code: 0x20, Jt: 0, Jf: 0, K: 0x10},           // 19: load argument 0, lower half
+	{Code: 0x15, Jt: 199, Jf: 0, K: 0x0},          // 20: if == 0 goto 220 else 21
+	{Code: 0x15, Jt: 198, Jf: 0, K: 0x8},          // 21: if == 8 goto 220 else 22
+	{Code: 0x15, Jt: 197, Jf: 0, K: 0x20000},      // 22: if == 131072 goto 220 else 23
+	{Code: 0x15, Jt: 196, Jf: 0, K: 0x20008},      // 23: if == 131080 goto 220 else 24
+	{Code: 0x15, Jt: 195, Jf: 193, K: 0xffffffff}, // 24: if == 4294967295 goto 220 else 218
+	{Code: 0x15, Jt: 192, Jf: 194, K: 0x61},       // 25: if == 97 goto 218 else 220
+	{Code: 0x35, Jt: 6, Jf: 0, K: 0xa3},           // 26: if >= 163 goto 33 else 27
+	{Code: 0x35, Jt: 2, Jf: 0, K: 0x8e},           // 27: if >= 142 goto 30 else 28
+	{Code: 0x15, Jt: 189, Jf: 0, K: 0x70},         // 28: if == 112 goto 218 else 29
+	{Code: 0x15, Jt: 188, Jf: 190, K: 0x74},       // 29: if == 116 goto 218 else 220
+	{Code: 0x35, Jt: 187, Jf: 0, K: 0xa1},         // 30: if >= 161 goto 218 else 31
+	{Code: 0x15, Jt: 186, Jf: 0, K: 0x8e},         // 31: if == 142 goto 218 else 32
+	{Code: 0x15, Jt: 154, Jf: 187, K: 0x9f},       // 32: if == 159 goto 187 else 220
+	{Code: 0x15, Jt: 184, Jf: 0, K: 0xaa},         // 33: if == 170 goto 218 else 34
+	{Code: 0x15, Jt: 0, Jf: 185, K: 0xc6},         // 34: if == 198 goto 35 else 220
+	{Code: 0x20, Jt: 0, Jf: 0, K: 0x14},           // 35: load argument 0, upper half
+	{Code: 0x15, Jt: 0, Jf: 181, K: 0x0},          // 36: if == 0 goto 37 else 218
+	{Code: 0x20, Jt: 0, Jf: 0, K: 0x10},           // 37: load argument 0, lower half
+	{Code: 0x35, Jt: 0, Jf: 181, K: 0x26},         // 38: if >= 38 goto 39 else 220
+	{Code: 0x15, Jt: 180, Jf: 0, K: 0x27},         // 39: if == 39 goto 220 else 40
+	{Code: 0x15, Jt: 179, Jf: 0, K: 0x29},         // 40: if == 41 goto 220 else 41
+	{Code: 0x15, Jt: 178, Jf: 0, K: 0x2a},         // 41: if == 42 goto 220 else 42
+	{Code: 0x15, Jt: 177, Jf: 0, K: 0x2b},         // 42: if == 43 goto 220 else 43
+	{Code: 0x15, Jt: 176, Jf: 0, K: 0x2c},         // 43: if == 44 goto 220 else 44
+	{Code: 0x15, Jt: 175, Jf: 173, K: 0x2d},       // 44: if == 45 goto 220 else 218
+	{Code: 0x35, Jt: 16, Jf: 0, K: 0x126},         // 45: if >= 294 goto 62 else 46
+	{Code: 0x35, Jt: 8, Jf: 0, K: 0x104},          // 46: if >= 260 goto 55 else 47
+	{Code: 0x35, Jt: 4, Jf: 0, K: 0xeb},           // 47: if >= 235 goto 52 else 48
+	{Code: 0x35, Jt: 171, Jf: 0, K: 0xe2},         // 48: if >= 226 goto 220 else 49
+	{Code: 0x35, Jt: 1, Jf: 0, K: 0xdd},           // 49: if >= 221 goto 51 else 50
+	{Code: 0x15, Jt: 77, Jf: 167, K: 0xdc},        // 50: if == 220 goto 128 else 218
+	{Code: 0x35, Jt: 166, Jf: 168, K: 0xe0},       // 51: if >= 224 goto 218 else 220
+	{Code: 0x35, Jt: 165, Jf: 0, K: 0xf4},         // 52: if >= 244 goto 218 else 53
+	{Code: 0x35, Jt: 0, Jf: 164, K: 0xf0},         // 53: if >= 240 goto 54 else 218
+	{Code: 0x15, Jt: 163, Jf: 165, K: 0xf1},       // 54: if == 241 goto 218 else 220
+	{Code: 0x35, Jt: 4, Jf: 0, K: 0x112},          // 55: if >= 274 goto 60 else 56
+	{Code: 0x35, Jt: 161, Jf: 0, K: 0x110},        // 56: if >= 272 goto 218 else 57
+	{Code: 0x15, Jt: 160, Jf: 0, K: 0x106},        // 57: if == 262 goto 218 else 58
+	{Code: 0x15, Jt: 159, Jf: 0, K: 0x109},        // 58: if == 265 goto 218 else 59
+	{Code: 0x15, Jt: 158, Jf: 160, K: 0x10c},      // 59: if == 268 goto 218 else 220
+	{Code: 0x15, Jt: 157, Jf: 0, K: 0x118},        // 60: if == 280 goto 218 else 61
+	{Code: 0x15, Jt: 156, Jf: 158, K: 0x11a},      // 61: if == 282 goto 218 else 220
+	{Code: 0x35, Jt: 0, Jf: 155, K: 0x1a8},        // 62: if >= 424 goto 63 else 218
+	{Code: 0x35, Jt: 6, Jf: 0, K: 0x1bc},          // 63: if >= 444 goto 70 else 64
+	{Code: 0x35, Jt: 1, Jf: 0, K: 0x1b2},          // 64: if >= 434 goto 66 else 65
+	{Code: 0x15, Jt: 154, Jf: 152, K: 0x1a8},      // 65: if == 424 goto 220 else 218
+	{Code: 0x35, Jt: 1, Jf: 0, K: 0x1b6},          // 66: if >= 438 goto 68 else 67
+	{Code: 0x15, Jt: 153, Jf: 152, K: 0x1b3},      // 67: if == 435 goto 221 else 220
+	{Code: 0x15, Jt: 151, Jf: 0, K: 0x1b7},        // 68: if == 439 goto 220 else 69
+	{Code: 0x15, Jt: 150, Jf: 148, K: 0x1b9},      // 69: if == 441 goto 220 else 218
+	{Code: 0x35, Jt: 1, Jf: 0, K: 0x1cb},          // 70: if >= 459 goto 72 else 71
+	{Code: 0x15, Jt: 146, Jf: 148, K: 0x1c2},      // 71: if == 450 goto 218 else 220
+	{Code: 0x35, Jt: 0, Jf: 145, K: 0x1ce},        // 72: if >= 462 goto 73 else 218
+	{Code: 0x35, Jt: 147, Jf: 146, K: 0x1d3},      // 73: if >= 467 goto 221 else 220
+	{Code: 0x15, Jt: 0, Jf: 147, K: 0x40000028},   // 74: if == 1073741864 goto 75 else 222
+	{Code: 0x20, Jt: 0, Jf: 0, K: 0x0},            // 75: load number
+	{Code: 0x35, Jt: 80, Jf: 0, K: 0xfe},          // 76: if >= 254 goto 157 else 77
+	{Code: 0x35, Jt: 64, Jf: 0, K: 0x8a},          // 77: if >= 138 goto 142 else 78
+	{Code: 0x35, Jt: 29, Jf: 0, K: 0x43},          // 78: if >= 67 goto 108 else 79
+	{Code: 0x35, Jt: 20, Jf: 0, K: 0x24},          // 79: if >= 36 goto 100 else 80
+	{Code: 0x35, Jt: 13, Jf: 0, K: 0x13},          // 80: if >= 19 goto 94 else 81
+	{Code: 0x35, Jt: 1, Jf: 0, K: 0xd},            // 81: if >= 13 goto 83 else 82
+	{Code: 0x15, Jt: 135, Jf: 137, K: 0x7},        // 82: if == 7 goto 218 else 220
+	{Code: 0x15, Jt: 0, Jf: 8, K: 0xe},            // 83: if == 14 goto 84 else 92
+	{Code: 0x20, Jt: 0, Jf: 0, K: 0x18},           // 84: load argument 1, lower half
+	{Code: 0x54, Jt: 0, Jf: 0, K: 0xf000},         // 85: and 0xf000
+	{Code: 0x15, Jt: 0, Jf: 2, K: 0x2000},         // 86: if == 8192 goto 87 else 89
+	{Code: 0x20, Jt: 0, Jf: 0, K: 0x20},           // 87: load argument 2, lower half
+	{Code: 0x15, Jt: 131, Jf: 98, K: 0x0},         // 88: if == 0 goto 220 else 187
+	{Code: 0x20, Jt: 0, Jf: 0, K: 0x18},           // 89: load argument 1, lower half
+	{Code: 0x54, Jt: 0, Jf: 0, K: 0xf000},         // 90: and 0xf000
+	{Code: 0x15, Jt: 95, Jf: 128, K: 0x6000},      // 91: if == 24576 goto 187 else 220
+	{Code: 0x15, Jt: 127, Jf: 0, K: 0xf},          // 92: if == 15 goto 220 else 93
+	{Code: 0x15, Jt: 93, Jf: 124, K: 0x10},        // 93: if == 16 goto 187 else 218
+	{Code: 0x35, Jt: 3, Jf: 0, K: 0x1b},           // 94: if >= 27 goto 98 else 95
+	{Code: 0x35, Jt: 1, Jf: 0, K: 0x17},           // 95: if >= 23 goto 97 else 96
+	{Code: 0x35, Jt: 121, Jf: 123, K: 0x15},       // 96: if >= 21 goto 218 else 220
+	{Code: 0x15, Jt: 120, Jf: 122, K: 0x19},       // 97: if == 25 goto 218 else 220
+	{Code: 0x15, Jt: 121, Jf: 0, K: 0x1d},         // 98: if == 29 goto 220 else 99
+	{Code: 0x15, Jt: 120, Jf: 118, K: 0x21},       // 99: if == 33 goto 220 else 218
+	{Code: 0x35, Jt: 2, Jf: 0, K: 0x33},           // 100: if >= 51 goto 103 else 101
+	{Code: 0x15, Jt: 116, Jf: 0, K: 0x2c},         // 101: if == 44 goto 218 else 102
+	{Code: 0x15, Jt: 115, Jf: 117, K: 0x30},       // 102: if == 48 goto 218 else 220
+	{Code: 0x35, Jt: 3, Jf: 0, K: 0x3c},           // 103: if >= 60 goto 107 else 104
+	{Code: 0x35, Jt: 1, Jf: 0, K: 0x38},           // 104: if >= 56 goto 106 else 105
+	{Code: 0x35, Jt: 114, Jf: 112, K: 0x36},       // 105: if >= 54 goto 220 else 218
+	{Code: 0x15, Jt: 113, Jf: 111, K: 0x39},       // 106: if == 57 goto 220 else 218
+	{Code: 0x15, Jt: 110, Jf: 112, K: 0x3e},       // 107: if == 62 goto 218 else 220
+	{Code: 0x35, Jt: 12, Jf: 0, K: 0x65},          // 108: if >= 101 goto 121 else 109
+	{Code: 0x35, Jt: 7, Jf: 0, K: 0x54},           // 109: if >= 84 goto 117 else 110
+	{Code: 0x35, Jt: 3, Jf: 0, K: 0x4d},           // 110: if >= 77 goto 114 else 111
+	{Code: 0x35, Jt: 1, Jf: 0, K: 0x48},           // 111: if >= 72 goto 113 else 112
+	{Code: 0x35, Jt: 107, Jf: 105, K: 0x46},       // 112: if >= 70 goto 220 else 218
+	{Code: 0x15, Jt: 106, Jf: 104, K: 0x4b},       // 113: if == 75 goto 220 else 218
+	{Code: 0x15, Jt: 103, Jf: 0, K: 0x4f},         // 114: if == 79 goto 218 else 115
+	{Code: 0x15, Jt: 71, Jf: 0, K: 0x51},          // 115: if == 81 goto 187 else 116
+	{Code: 0x15, Jt: 101, Jf: 103, K: 0x52},       // 116: if == 82 goto 218 else 220
+	{Code: 0x35, Jt: 1, Jf: 0, K: 0x5b},           // 117: if >= 91 goto 119 else 118
+	{Code: 0x15, Jt: 101, Jf: 99, K: 0x55},        // 118: if == 85 goto 220 else 218
+	{Code: 0x15, Jt: 67, Jf: 0, K: 0x5f},          // 119: if == 95 goto 187 else 120
+	{Code: 0x15, Jt: 97, Jf: 99, K: 0x62},         // 120: if == 98 goto 218 else 220
+	{Code: 0x35, Jt: 4, Jf: 0, K: 0x76},           // 121: if >= 118 goto 126 else 122
+	{Code: 0x35, Jt: 1, Jf: 0, K: 0x6d},           // 122: if >= 109 goto 124 else 123
+	{Code: 0x35, Jt: 96, Jf: 94, K: 0x68},         // 123: if >= 104 goto 220 else 218
+	{Code: 0x15, Jt: 95, Jf: 0, K: 0x72},          // 124: if == 114 goto 220 else 125
+	{Code: 0x15, Jt: 94, Jf: 92, K: 0x74},         // 125: if == 116 goto 220 else 218
+	{Code: 0x35, Jt: 6, Jf: 0, K: 0x7f},           // 126: if >= 127 goto 133 else 127
+	{Code: 0x15, Jt: 0, Jf: 3, K: 0x78},           // 127: if == 120 goto 128 else 131
+	{Code: 0x20, Jt: 0, Jf: 0, K: 0x10},           // 128: load argument 0, lower half
+	{Code: 0x54, Jt: 0, Jf: 0, K: 0x7e020000},     // 129: and 0x7e020000
+	{Code: 0x15, Jt: 89, Jf: 87, K: 0x0},          // 130: if == 0 goto 220 else 218
+	{Code: 0x15, Jt: 86, Jf: 0, K: 0x79},          // 131: if == 121 goto 218 else 132
+	{Code: 0x15, Jt: 85, Jf: 87, K: 0x7b},         // 132: if == 123 goto 218 else 220
+	{Code: 0x35, Jt: 0, Jf: 84, K: 0x84},          // 133: if >= 132 goto 134 else 218
+	{Code: 0x35, Jt: 0, Jf: 85, K: 0x86},          // 134: if >= 134 goto 135 else 220
+	{Code: 0x15, Jt: 0, Jf: 82, K: 0x88},          // 135: if == 136 goto 136 else 218
+	{Code: 0x20, Jt: 0, Jf: 0, K: 0x10},           // 136: load argument 0, lower half
+	{Code: 0x15, Jt: 82, Jf: 0, K: 0x0},           // 137: if == 0 goto 220 else 138
+	{Code: 0x15, Jt: 81, Jf: 0, K: 0x8},           // 138: if == 8 goto 220 else 139
+	{Code: 0x15, Jt: 80, Jf: 0, K: 0x20000},       // 139: if == 131072 goto 220 else 140
+	{Code: 0x15, Jt: 79, Jf: 0, K: 0x20008},       // 140: if == 131080 goto 220 else 141
+	{Code: 0x15, Jt: 78, Jf: 76, K: 0xffffffff},   // 141: if == 4294967295 goto 220 else 218
+	{Code: 0x35, Jt: 5, Jf: 0, K: 0xbc},           // 142: if >= 188 goto 148 else 143
+	{Code: 0x35, Jt: 1, Jf: 0, K: 0xa6},           // 143: if >= 166 goto 145 else 144
+	{Code: 0x15, Jt: 73, Jf: 75, K: 0x95},         // 144: if == 149 goto 218 else 220
+	{Code: 0x35, Jt: 1, Jf: 0, K: 0xaa},           // 145: if >= 170 goto 147 else 146
+	{Code: 0x15, Jt: 73, Jf: 71, K: 0xa8},         // 146: if == 168 goto 220 else 218
+	{Code: 0x15, Jt: 39, Jf: 72, K: 0xb6},         // 147: if == 182 goto 187 else 220
+	{Code: 0x35, Jt: 7, Jf: 0, K: 0xe0},           // 148: if >= 224 goto 156 else 149
+	{Code: 0x35, Jt: 2, Jf: 0, K: 0xce},           // 149: if >= 206 goto 152 else 150
+	{Code: 0x35, Jt: 0, Jf: 67, K: 0xbe},          // 150: if >= 190 goto 151 else 218
+	{Code: 0x15, Jt: 35, Jf: 68, K: 0xc6},         // 151: if == 198 goto 187 else 220
+	{Code: 0x35, Jt: 0, Jf: 34, K: 0xd0},          // 152: if >= 208 goto 153 else 187
+	{Code: 0x35, Jt: 64, Jf: 0, K: 0xde},          // 153: if >= 222 goto 218 else 154
+	{Code: 0x15, Jt: 32, Jf: 0, K: 0xd4},          // 154: if == 212 goto 187 else 155
+	{Code: 0x15, Jt: 62, Jf: 64, K: 0xda},         // 155: if == 218 goto 218 else 220
+	{Code: 0x15, Jt: 61, Jf: 63, K: 0xf9},         // 156: if == 249 goto 218 else 220
+	{Code: 0x35, Jt: 33, Jf: 0, K: 0x16c},         // 157: if >= 364 goto 191 else 158
+	{Code: 0x35, Jt: 13, Jf: 0, K: 0x135},         // 158: if >= 309 goto 172 else 159
+	{Code: 0x35, Jt: 3, Jf: 0, K: 0x112},          // 159: if >= 274 goto 163 else 160
+	{Code: 0x35, Jt: 57, Jf: 0, K: 0x10f},         // 160: if >= 271 goto 218 else 161
+	{Code: 0x35, Jt: 0, Jf: 56, K: 0x100},         // 161: if >= 256 goto 162 else 218
+	{Code: 0x15, Jt: 55, Jf: 57, K: 0x106},        // 162: if == 262 goto 218 else 220
+	{Code: 0x15, Jt: 0, Jf: 56, K: 0x119},         // 163: if == 281 goto 164 else 220
+	{Code: 0x20, Jt: 0, Jf: 0, K: 0x10},           // 164: load argument 0, lower half
+	{Code: 0x35, Jt: 0, Jf: 54, K: 0x26},          // 165: if >= 38 goto 166 else 220
+	{Code: 0x15, Jt: 53, Jf: 0, K: 0x27},          // 166: if == 39 goto 220 else 167
+	{Code: 0x15, Jt: 52, Jf: 0, K: 0x29},          // 167: if == 41 goto 220 else 168
+	{Code: 0x15, Jt: 51, Jf: 0, K: 0x2a},          // 168: if == 42 goto 220 else 169
+	{Code: 0x15, Jt: 50, Jf: 0, K: 0x2b},          // 169: if == 43 goto 220 else 170
+	{Code: 0x15, Jt: 49, Jf: 0, K: 0x2c},          // 170: if == 44 goto 220 else 171
+	{Code: 0x15, Jt: 48, Jf: 46, K: 0x2d},         // 171: if == 45 goto 220 else 218
+	{Code: 0x35, Jt: 16, Jf: 0, K: 0x152},         // 172: if >= 338 goto 189 else 173
+	{Code: 0x35, Jt: 3, Jf: 0, K: 0x142},          // 173: if >= 322 goto 177 else 174
+	{Code: 0x35, Jt: 1, Jf: 0, K: 0x13a},          // 174: if >= 314 goto 176 else 175
+	{Code: 0x15, Jt: 44, Jf: 42, K: 0x138},        // 175: if == 312 goto 220 else 218
+	{Code: 0x35, Jt: 41, Jf: 43, K: 0x13f},        // 176: if >= 319 goto 218 else 220
+	{Code: 0x15, Jt: 0, Jf: 8, K: 0x144},          // 177: if == 324 goto 178 else 186
+	{Code: 0x20, Jt: 0, Jf: 0, K: 0x20},           // 178: load argument 2, lower half
+	{Code: 0x54, Jt: 0, Jf: 0, K: 0xf000},         // 179: and 0xf000
+	{Code: 0x15, Jt: 0, Jf: 2, K: 0x2000},         // 180: if == 8192 goto 181 else 183
+	{Code: 0x20, Jt: 0, Jf: 0, K: 0x28},           // 181: load argument 3, lower half
+	{Code: 0x15, Jt: 37, Jf: 4, K: 0x0},           // 182: if == 0 goto 220 else 187
 	{Code: 0x20, Jt: 0, Jf: 0, K: 0x20},           // 183: load argument 2, lower half
 	{Code: 0x54, Jt: 0, Jf: 0, K: 0xf000},         // 184: and 0xf000
-	{Code: 0x15, Jt: 0, Jf: 2, K: 0x2000},         // 185: if == 8192 goto 186 else 188
-	{Code: 0x20, Jt: 0, Jf: 0, K: 0x28},           // 186: load argument 3, lower half
-	{Code: 0x15, Jt: 38, Jf: 3, K: 0x0},           // 187: if == 0 goto 226 else 191
-	{Code: 0x20, Jt: 0, Jf: 0, K: 0x20},           // 188: load argument 2, lower half
-	{Code: 0x54, Jt: 0, Jf: 0, K: 0xf000},         // 189: and 0xf000
-	{Code: 0x15, Jt: 0, Jf: 35, K: 0x6000},        // 190: if == 24576 goto 191 else 226
-	{Code: 0x06, Jt: 0, Jf: 0, K: 0x50000},        // 191: return success without the call
-	{Code: 0x15, Jt: 31, Jf: 0, K: 0x151},         // 192: if == 337 goto 224 else 193
-	{Code: 0x15, Jt: 30, Jf: 32, K: 0x158},        // 193: if == 344 goto 224 else 226
-	{Code: 0x35, Jt: 13, Jf: 0, K: 0x195},         // 194: if >= 405 goto 208 else 195
-	{Code: 0x35, Jt: 6, Jf: 0, K: 0x17a},          // 195: if >= 378 goto 202 else 196
-	{Code: 0x35, Jt: 1, Jf: 0, K: 0x16c},          // 196: if >= 364 goto 198 else 197
-	{Code: 0x15, Jt: 26, Jf: 28, K: 0x15b},        // 197: if == 347 goto 224 else 226
-	{Code: 0x15, Jt: 25, Jf: 0, K: 0x16c},         // 198: if == 364 goto 224 else 199
-	{Code: 0x15, Jt: 24, Jf: 0, K: 0x16f},         // 199: if == 367 goto 224 else 200
-	{Code: 0x15, Jt: 23, Jf: 0, K: 0x173},         // 200: if == 371 goto 224 else 201
-	{Code: 0x15, Jt: 22, Jf: 24, K: 0x177},        // 201: if == 375 goto 224 else 226
-	{Code: 0x35, Jt: 3, Jf: 0, K: 0x185},          // 202: if >= 389 goto 206 else 203
-	{Code: 0x35, Jt: 1, Jf: 0, K: 0x182},          // 203: if >= 386 goto 205 else 204
-	{Code: 0x35, Jt: 21, Jf: 19, K: 0x17c},        // 204: if >= 380 goto 226 else 224
-	{Code: 0x15, Jt: 20, Jf: 18, K: 0x183},        // 205: if == 387 goto 226 else 224
-	{Code: 0x35, Jt: 0, Jf: 19, K: 0x190},         // 206: if >= 400 goto 207 else 226
-	{Code: 0x15, Jt: 18, Jf: 16, K: 0x193},        // 207: if == 403 goto 226 else 224
-	{Code: 0x35, Jt: 7, Jf: 0, K: 0x1bc},          // 208: if >= 444 goto 216 else 209
-	{Code: 0x35, Jt: 1, Jf: 0, K: 0x1a9},          // 209: if >= 425 goto 211 else 210
-	{Code: 0x15, Jt: 13, Jf: 15, K: 0x19f},        // 210: if == 415 goto 224 else 226
-	{Code: 0x35, Jt: 0, Jf: 12, K: 0x1b2},         // 211: if >= 434 goto 212 else 224
-	{Code: 0x35, Jt: 1, Jf: 0, K: 0x1b6},          // 212: if >= 438 goto 214 else 213
-	{Code: 0x15, Jt: 13, Jf: 12, K: 0x1b3},        // 213: if == 435 goto 227 else 226
-	{Code: 0x15, Jt: 11, Jf: 0, K: 0x1b7},         // 214: if == 439 goto 226 else 215
-	{Code: 0x15, Jt: 10, Jf: 8, K: 0x1b9},         // 215: if == 441 goto 226 else 224
-	{Code: 0x35, Jt: 2, Jf: 0, K: 0x1cb},          // 216: if >= 459 goto 219 else 217
-	{Code: 0x15, Jt: 6, Jf: 0, K: 0x1bf},          // 217: if == 447 goto 224 else 218
-	{Code: 0x15, Jt: 5, Jf: 7, K: 0x1c2},          // 218: if == 450 goto 224 else 226
-	{Code: 0x35, Jt: 1, Jf: 0, K: 0x1d3},          // 219: if >= 467 goto 221 else 220
-	{Code: 0x35, Jt: 5, Jf: 3, K: 0x1ce},          // 220: if >= 462 goto 226 else 224
-	{Code: 0x35, Jt: 1, Jf: 0, K: 0xf0003},        // 221: if >= 983043 goto 223 else 222
-	{Code: 0x35, Jt: 3, Jf: 4, K: 0xf0001},        // 222: if >= 983041 goto 226 else 227
-	{Code: 0x35, Jt: 1, Jf: 0, K: 0xf0005},        // 223: if >= 983045 goto 225 else 224
-	{Code: 0x06, Jt: 0, Jf: 0, K: 0x50001},        // 224: return EPERM
-	{Code: 0x15, Jt: 0, Jf: 1, K: 0xf0005},        // 225: if == 983045 goto 226 else 227
-	{Code: 0x06, Jt: 0, Jf: 0, K: 0x7fff0000},     // 226: return allow
-	{Code: 0x06, Jt: 0, Jf: 0, K: 0x50026},        // 227: return ENOSYS
-	{Code: 0x06, Jt: 0, Jf: 0, K: 0x80000000},     // 228: return kill
+	{Code: 0x15, Jt: 1, Jf: 34, K: 0x6000},        // 185: if == 24576 goto 187 else 220
+	{Code: 0x15, Jt: 0, Jf: 1, K: 0x145},          // 186: if == 325 goto 187 else 188
+	{Code: 0x06, Jt: 0, Jf: 0, K: 0x50000},        // 187: return success without the call
+	{Code: 0x15, Jt: 29, Jf: 31, K: 0x151},        // 188: if == 337 goto 218 else 220
+	{Code: 0x15, Jt: 28, Jf: 0, K: 0x158},         // 189: if == 344 goto 218 else 190
+	{Code: 0x15, Jt: 27, Jf: 29, K: 0x15b},        // 190: if == 347 goto 218 else 220
+	{Code: 0x35, Jt: 12, Jf: 0, K: 0x1a9},         // 191: if >= 425 goto 204 else 192
+	{Code: 0x35, Jt: 8, Jf: 0, K: 0x190},          // 192: if >= 400 goto 201 else 193
+	{Code: 0x35, Jt: 5, Jf: 0, K: 0x17c},          // 193: if >= 380 goto 199 else 194
+	{Code: 0x35, Jt: 23, Jf: 0, K: 0x17a},         // 194: if >= 378 goto 218 else 195
+	{Code: 0x15, Jt: 22, Jf: 0, K: 0x16c},         // 195: if == 364 goto 218 else 196
+	{Code: 0x15, Jt: 21, Jf: 0, K: 0x16f},         // 196: if == 367 goto 218 else 197
+	{Code: 0x15, Jt: 20, Jf: 0, K: 0x173},         // 197: if == 371 goto 218 else 198
+	{Code: 0x15, Jt: 19, Jf: 21, K: 0x177},        // 198: if == 375 goto 218 else 220
+	{Code: 0x15, Jt: 18, Jf: 0, K: 0x182},         // 199: if == 386 goto 218 else 200
+	{Code: 0x15, Jt: 17, Jf: 19, K: 0x184},        // 200: if == 388 goto 218 else 220
+	{Code: 0x35, Jt: 1, Jf: 0, K: 0x195},          // 201: if >= 405 goto 203 else 202
+	{Code: 0x15, Jt: 17, Jf: 15, K: 0x193},        // 202: if == 403 goto 220 else 218
+	{Code: 0x15, Jt: 14, Jf: 16, K: 0x19f},        // 203: if == 415 goto 218 else 220
+	{Code: 0x35, Jt: 5, Jf: 0, K: 0x1bc},          // 204: if >= 444 goto 210 else 205
+	{Code: 0x35, Jt: 0, Jf: 12, K: 0x1b2},         // 205: if >= 434 goto 206 else 218
+	{Code: 0x35, Jt: 1, Jf: 0, K: 0x1b6},          // 206: if >= 438 goto 208 else 207
+	{Code: 0x15, Jt: 13, Jf: 12, K: 0x1b3},        // 207: if == 435 goto 221 else 220
+	{Code: 0x15, Jt: 11, Jf: 0, K: 0x1b7},         // 208: if == 439 goto 220 else 209
+	{Code: 0x15, Jt: 10, Jf: 8, K: 0x1b9},         // 209: if == 441 goto 220 else 218
+	{Code: 0x35, Jt: 2, Jf: 0, K: 0x1cb},          // 210: if >= 459 goto 213 else 211
+	{Code: 0x15, Jt: 6, Jf: 0, K: 0x1bf},          // 211: if == 447 goto 218 else 212
+	{Code: 0x15, Jt: 5, Jf: 7, K: 0x1c2},          // 212: if == 450 goto 218 else 220
+	{Code: 0x35, Jt: 1, Jf: 0, K: 0x1d3},          // 213: if >= 467 goto 215 else 214
+	{Code: 0x35, Jt: 5, Jf: 3, K: 0x1ce},          // 214: if >= 462 goto 220 else 218
+	{Code: 0x35, Jt: 1, Jf: 0, K: 0xf0003},        // 215: if >= 983043 goto 217 else 216
+	{Code: 0x35, Jt: 3, Jf: 4, K: 0xf0001},        // 216: if >= 983041 goto 220 else 221
+	{Code: 0x35, Jt: 1, Jf: 0, K: 0xf0005},        // 217: if >= 983045 goto 219 else 218
+	{Code: 0x06, Jt: 0, Jf: 0, K: 0x50001},        // 218: return EPERM
+	{Code: 0x15, Jt: 0, Jf: 1, K: 0xf0005},        // 219: if == 983045 goto 220 else 221
+	{Code: 0x06, Jt: 0, Jf: 0, K: 0x7fff0000},     // 220: return allow
+	{Code: 0x06, Jt: 0, Jf: 0, K: 0x50026},        // 221: return ENOSYS
+	{Code: 0x06, Jt: 0, Jf: 0, K: 0x80000000},     // 222: return kill
 }

@@ -134,3 +134,46 @@ func TestEmulationFakesOnlyAllowedCalls(t *testing.T) {
 		}
 	}
 }
+
+// TestBranchReachesItsTargets puts both targets at all distances around the 255
+// that an offset of 8 bits reaches: returns, which are copied, and other code,
+// which is jumped to.
+func TestBranchReachesItsTargets(t *testing.T) {
+	for gap := range 300 {
+		for _, plain := range []bool{true, false} {
+			for _, swap := range []bool{true, false} {
+				var a assembler
+				target := func(value uint32) label {
+					at := a.ret(value)
+					if !plain {
+						at = a.load(offArch, at)
+					}
+					return at
+				}
+				yes := target(1)
+				no := target(2)
+				if swap {
+					yes, no = no, yes
+				}
+				for range gap {
+					a.ret(3)
+				}
+				a.load(offNumber, a.branch(unix.BPF_JEQ, 7, yes, no))
+				prog, err := a.program()
+				if err != nil {
+					t.Fatal(err)
+				}
+				want := [2]uint32{1, 2}
+				if swap {
+					want = [2]uint32{2, 1}
+				}
+				for i, nr := range []uint32{7, 8} {
+					if got := run(t, prog, data(0, nr, [6]uint64{})); got != want[i] {
+						t.Fatalf("gap %d, returns %v, swapped %v, number %d: got %d, want %d\n%s",
+							gap, plain, swap, nr, got, want[i], listing(prog))
+					}
+				}
+			}
+		}
+	}
+}
