@@ -16,7 +16,7 @@ import (
 func TestRunFlagsBecomeOptions(t *testing.T) {
 	f := &fake{}
 	_, stderr, code := typed(t, f, map[string]string{"MINE": "my own"}, "run", "-i", "--rm", "--init", "--read-only",
-		"--name", "web-1", "-eA=1,2", "-e", "MINE", "-e", "UNSET", "-w/w", "-u0:0", "--entrypoint", "/bin/x y",
+		"--name", "web-1", "-eA=1,2", "--env", " B= \xff ", "-e", "MINE", "-e", "UNSET", "-w/w", "-u0:0", "--entrypoint", "/bin/x y",
 		"-h", "box", "--tmpfs", "/t:size=1m,mode=1777", "-v", "/a:/b:ro", "-v/c:/d", "--net", "host", "-l", "k=v", "-l", "alone",
 		"--cidfile", "/nosuch/file", "img:1", "sh", "-c", "echo --rm")
 	if code != 0 {
@@ -25,7 +25,7 @@ func TestRunFlagsBecomeOptions(t *testing.T) {
 	entrypoint := "/bin/x y"
 	want := engine.RunOptions{
 		Image: "img:1", Command: []string{"sh", "-c", "echo --rm"},
-		Name: "web-1", Env: []string{"A=1,2", "MINE=my own", "UNSET"}, WorkDir: "/w", User: "0:0", Entrypoint: &entrypoint,
+		Name: "web-1", Env: []string{"A=1,2", " B= \xff ", "MINE=my own", "UNSET"}, WorkDir: "/w", User: "0:0", Entrypoint: &entrypoint,
 		Hostname: "box", ReadOnly: true, Tmpfs: []string{"/t:size=1m,mode=1777"}, Volumes: []string{"/a:/b:ro", "/c:/d"},
 		Network: "host", Labels: map[string]string{"k": "v", "alone": ""}, CIDFile: "/nosuch/file",
 		Init: true, Remove: true, Interactive: true,
