@@ -36,8 +36,8 @@ type RunOptions struct {
 	Name        string
 	Env         []string // KEY=VALUE, or KEY to hand on the caller's; later wins
 	WorkDir     string
-	User        string   // name|uid[:group|gid]
-	Entrypoint  *string  // nil: the image's; "" : none
+	User        string  // name|uid[:group|gid]
+	Entrypoint  *string // nil: the image's; "" : none
 	Hostname    string
 	ReadOnly    bool
 	Tmpfs       []string // DST[:options]

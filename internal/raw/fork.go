@@ -85,7 +85,7 @@ func run(first, report uintptr) {
 				}
 			}
 			if e == 0 && r == 0 {
-				exit()
+				fail(report, o.step, uintptr(unix.ECANCELED))
 			}
 		case kindExec:
 			_, _, e = syscall.RawSyscall6(o.nr, args[0], args[1], args[2], 0, 0, 0)

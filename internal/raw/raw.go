@@ -242,12 +242,21 @@ func (s *Step) IgnoreAll() *Step {
 
 // Save keeps the result in a new register.
 func (s *Step) Save() Reg {
-	r := s.p.next
-	s.p.next++
-	if r >= registers && s.p.arena.err == nil {
-		s.p.arena.err = fmt.Errorf("more than %d registers", registers)
+	r := s.p.Register()
+	s.SaveTo(r)
+	return r
+}
+
+// SaveTo keeps the result in a register that is used again.
+func (s *Step) SaveTo(r Reg) { s.p.ops[s.i].save = int8(r) }
+
+// Register takes a register for SaveTo.
+func (p *Program) Register() Reg {
+	r := p.next
+	p.next++
+	if r >= registers && p.arena.err == nil {
+		p.arena.err = fmt.Errorf("more than %d registers", registers)
 	}
-	s.p.ops[s.i].save = int8(r)
 	return r
 }
 
@@ -276,8 +285,8 @@ func (p *Program) Fork(name string, flags uintptr, part *Program) *Step {
 		args: [6]uintptr{flags | uintptr(unix.SIGCHLD)}, child: part.seal()})
 }
 
-// Wait adds a read(2) of one byte. The end of the file ends the child without
-// a report: who should have written is gone.
+// Wait adds a read(2) of one byte. The end of the file is reported as
+// ECANCELED: who should have written is gone.
 func (p *Program) Wait(name string, fd int) *Step {
 	return p.add(op{kind: kindWait, nr: unix.SYS_READ, save: -1, step: p.name(name),
 		args: [6]uintptr{uintptr(fd), uintptr(p.Space(1)), 1}})

@@ -226,8 +226,8 @@ func TestWaitEndsWithTheWriter(t *testing.T) {
 	}
 	repW.Close()
 	w.Close()
-	if _, ok, _ := ReadReport(repR); ok {
-		t.Error("a report was written")
+	if rep, ok, err := ReadReport(repR); !ok || rep.Errno != unix.ECANCELED {
+		t.Errorf("got report %v %v %v, want ECANCELED", rep, ok, err)
 	}
 	var ws unix.WaitStatus
 	if _, err := unix.Wait4(pid, &ws, 0, nil); err != nil || ws.ExitStatus() != exitStatus {

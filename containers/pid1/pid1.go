@@ -1,0 +1,301 @@
+// Package pid1 starts the first process of a container: it composes the root
+// file system, the confinement and the entrypoint into one list of steps that
+// a raw fork runs (internal/raw), and answers the one question that only the
+// mounted root can: who is USER.
+//
+//	l, err := pid1.Build(spec)
+//	defer l.Close()
+//	pid, err := ... start l.Program(), by itself or as a monitor's child ...
+//	err = l.Finish(open) // the root arrives, the user is looked up, the rest is sent
+//
+// The process never runs Go. It becomes the entrypoint, or, with Init, nook's
+// own reaper from a mount that nobody can write to.
+//
+//	launcher                              pid 1
+//	   | ---------- clone -----------------> |
+//	   | -- "maps are written" ------------> |  (where others write them)
+//	   |                                     |  mount, pivot_root
+//	   | <-- descriptor of the root -------- |
+//	   |  look up USER                       |  /proc, /sys, /dev, binds, masks
+//	   | -- "the late part is there" ------> |
+//	   |                                     |  confine, execve
+//	   | <== report pipe: EOF or an error == |
+package pid1
+
+import (
+	"fmt"
+	"os"
+	"path"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"nook/internal/fdpass"
+	"nook/internal/hint"
+	"nook/internal/raw"
+	"nook/namespaces/confine"
+	"nook/rootfs"
+)
+
+// Spec is all that pid 1 needs to know.
+type Spec struct {
+	Root       *rootfs.Root
+	Args       []string // entrypoint and arguments
+	Env        []string
+	User       string // name|uid[:group|gid]
+	WorkingDir string
+	Hostname   string
+	// WaitForMaps holds pid 1 until Go(): the id maps are written by others.
+	WaitForMaps bool
+	// SingleID says that only id 0 exists in the user namespace.
+	SingleID bool
+	// Loopback brings lo up: the network namespace is new.
+	Loopback bool
+	Caps     confine.Caps
+	Filter   []unix.SockFilter
+	// Stdio are descriptors for 0, 1 and 2. With TTY they aren't used.
+	Stdio [3]int
+	// TTY gives the entrypoint a terminal of the container's own devpts and
+	// sends its other end over this descriptor (a SOCK_SEQPACKET socket);
+	// -1 for none.
+	TTY int
+	// Init runs the entrypoint below nook's own reaper: the executable.
+	Init *Executable
+}
+
+// Executable is a program of the host that is run inside without being
+// writable there.
+type Executable struct {
+	Path string // to clone from, or "" when FD is a sealed memfd
+	FD   int
+	Argv []string // before the entrypoint's own arguments
+}
+
+// Launch is a prepared start.
+type Launch struct {
+	spec   Spec
+	prog   *raw.Program
+	late   *raw.Late
+	sync   [2]int // ours, pid 1's
+	rootFD int    // the number under which pid 1 sends its root
+
+}
+
+// Build prepares a start. It opens descriptors that Close closes.
+func Build(spec Spec) (*Launch, error) {
+	l := &Launch{spec: spec, sync: [2]int{-1, -1}, rootFD: -1}
+	var err error
+	if l.sync, err = unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0); err != nil {
+		return nil, fmt.Errorf("socketpair: %w", err)
+	}
+	if l.rootFD, err = reserve(); err != nil {
+		l.Close()
+		return nil, err
+	}
+	size := raw.DefaultSize
+	for _, list := range [][]string{spec.Args, spec.Env} {
+		for _, s := range list {
+			size += 2*len(s) + 64
+		}
+	}
+	l.prog = raw.New(size)
+	l.steps()
+	return l, nil
+}
+
+// reserve takes a descriptor number that the child may replace.
+func reserve() (int, error) {
+	fd, err := unix.Open("/", unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("open /: %w", err)
+	}
+	return fd, nil
+}
+
+// Close gives back what Build took. A started process keeps its copies.
+func (l *Launch) Close() {
+	for _, fd := range []*int{&l.sync[0], &l.sync[1], &l.rootFD} {
+		if *fd >= 0 {
+			_ = unix.Close(*fd)
+			*fd = -1
+		}
+	}
+	if l.prog != nil {
+		l.prog.Close()
+	}
+}
+
+// Command is the name of what is executed in the end.
+func (l *Launch) Command() string { return l.spec.Args[0] }
+
+// Program is the list of steps.
+func (l *Launch) Program() *raw.Program { return l.prog }
+
+// steps is pid 1 from clone to the last thing that needs no knowledge of the
+// user.
+func (l *Launch) steps() {
+	p, s := l.prog, &l.spec
+	p.Call("close the launcher's end", unix.SYS_CLOSE, l.sync[0])
+	p.Call("begin a session", unix.SYS_SETSID)
+	if s.WaitForMaps {
+		p.Wait("wait for the id maps", l.sync[1])
+	}
+	s.Root.Mount(p)
+	l.sendRoot(p)
+	l.cloneInit(p)
+	s.Root.Enter(p)
+	s.Root.Populate(p)
+	l.terminal(p)
+	s.Root.Mask(p)
+	s.Root.Leave(p)
+	p.Call("set the hostname", unix.SYS_SETHOSTNAME, s.Hostname, len(s.Hostname))
+	if s.Loopback {
+		loopback(p)
+	}
+	l.workingDir(p)
+	p.Wait("wait for the user", l.sync[1])
+	l.late = p.Late("go on as the user")
+}
+
+// lateSteps is the rest, once the user is known.
+func (l *Launch) lateSteps(u confine.User) {
+	p, s := l.late.Part(), &l.spec
+	env := withHome(s.Env, u.Home)
+	argv, envp := p.Strings(s.Args), p.Strings(env)
+	if u.UID != 0 {
+		l.giveStdio(p, u)
+	}
+	p.Call("set the umask", unix.SYS_UMASK, 0o022)
+	confine.Confinement{
+		User:      u,
+		Caps:      s.Caps,
+		Filter:    s.Filter,
+		OwnUserns: s.SingleID && (u.UID != 0 || u.GID != 0),
+	}.Steps(p)
+	if s.Init != nil {
+		l.execInit(p, envp)
+		return
+	}
+	for _, candidate := range candidates(s.Args[0], s.WorkingDir, env) {
+		p.Exec(StepExec, candidate, argv, envp)
+	}
+	p.Fail(StepExec)
+}
+
+// StepExec is the name of the steps that execute the entrypoint.
+const StepExec = "exec"
+
+// sendRoot sends a descriptor of the mounted root to the launcher, in which
+// it looks the user up while pid 1 goes on.
+func (l *Launch) sendRoot(p *raw.Program) {
+	fd := p.Call("open the root", unix.SYS_OPENAT, unix.AT_FDCWD, ".", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0).Save()
+	p.Call("place the root's descriptor", unix.SYS_DUP3, fd, l.rootFD, unix.O_CLOEXEC)
+	sendFD(p, "send the root", l.sync[1], l.rootFD)
+	p.Call("close the root's descriptor", unix.SYS_CLOSE, fd)
+	p.Call("close the root's copy", unix.SYS_CLOSE, l.rootFD)
+}
+
+// sendFD adds a sendmsg(2) of one byte with a descriptor (unix(7),
+// SCM_RIGHTS). The number must be known beforehand: it stands in the message.
+func sendFD(p *raw.Program, name string, sock, fd int) {
+	control := p.Bytes(unix.UnixRights(fd))
+	iov := p.Words(uintptr(p.Bytes([]byte{1})), 1)
+	// struct msghdr { name, namelen, iov, iovlen, control, controllen, flags }
+	msg := p.Words(0, 0, uintptr(iov), 1, uintptr(control), uintptr(unix.CmsgSpace(4)), 0)
+	p.Call(name, unix.SYS_SENDMSG, sock, msg, unix.MSG_NOSIGNAL)
+}
+
+func loopback(p *raw.Program) {
+	// struct ifreq { char name[16]; short flags; ... }, 40 bytes
+	var req [40]byte
+	copy(req[:], "lo")
+	req[16] = unix.IFF_UP | unix.IFF_RUNNING
+	fd := p.Call("open a socket", unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0).Save()
+	p.Call("bring lo up", unix.SYS_IOCTL, fd, unix.SIOCSIFFLAGS, req[:])
+	p.Call("close the socket", unix.SYS_CLOSE, fd)
+}
+
+// workingDir makes WORKDIR where it's missing, as docker does, and enters it.
+func (l *Launch) workingDir(p *raw.Program) {
+	if l.spec.WorkingDir == "/" {
+		return
+	}
+	rootfs.MkdirAll(p, l.spec.WorkingDir)
+	p.Call("enter the working directory "+l.spec.WorkingDir, unix.SYS_CHDIR, l.spec.WorkingDir)
+}
+
+// giveStdio makes the standard streams the user's, so that /dev/stdout can be
+// opened again by name (runc, fixStdioPermissions). A stream that can't be
+// given away, as a file of another's, stays as it is.
+func (l *Launch) giveStdio(p *raw.Program, u confine.User) {
+	for fd := range 3 {
+		p.Call("give the user a standard stream", unix.SYS_FCHOWN, fd, uintptr(u.UID), ^uintptr(0)).IgnoreAll()
+	}
+}
+
+// withHome adds HOME where it isn't set, as docker does.
+func withHome(env []string, home string) []string {
+	for _, e := range env {
+		if strings.HasPrefix(e, "HOME=") {
+			return env
+		}
+	}
+	return append(env[:len(env):len(env)], "HOME="+home)
+}
+
+// candidates are the files that name may mean, in the order of execvp(3).
+func candidates(name, dir string, env []string) []string {
+	if strings.Contains(name, "/") {
+		return []string{name}
+	}
+	var search string
+	for _, e := range env {
+		if v, ok := strings.CutPrefix(e, "PATH="); ok {
+			search = v
+		}
+	}
+	var out []string
+	for d := range strings.SplitSeq(search, ":") {
+		if d == "" {
+			d = "."
+		}
+		if !path.IsAbs(d) {
+			d = path.Join(dir, d)
+		}
+		out = append(out, path.Join(d, name))
+	}
+	return out
+}
+
+// MapsWritten lets a pid 1 go on that was built with WaitForMaps.
+func (l *Launch) MapsWritten() error {
+	if _, err := unix.Write(l.sync[0], []byte{1}); err != nil {
+		return fmt.Errorf("let pid 1 go on: %w", err)
+	}
+	return nil
+}
+
+// Finish receives the root, looks the user up in it and sends the rest. The
+// launcher must have been started. An error leaves pid 1 waiting: Close, and
+// it ends.
+func (l *Launch) Finish(open func(root *os.File, unsafePath string) (*os.File, error)) error {
+	_ = unix.Close(l.sync[1])
+	l.sync[1] = -1
+	root, err := fdpass.Receive(l.sync[0], "root")
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	u, err := confine.LookupUser(root, l.spec.User, open)
+	if err != nil {
+		return err
+	}
+	l.lateSteps(u)
+	if err := l.late.Seal(); err != nil {
+		return hint.Wrap(fmt.Errorf("prepare the entrypoint: %w", err), "its arguments and environment may be too long")
+	}
+	if _, err := unix.Write(l.sync[0], []byte{1}); err != nil {
+		return fmt.Errorf("%w: %w", fdpass.ErrGone, err)
+	}
+	return nil
+}

@@ -1,0 +1,281 @@
+// Package containers keeps the records of containers and talks to the
+// monitors that own them.
+//
+//	dir, err := containers.Open(root)
+//	c, err := dir.Create(ctx, config)
+//	state, err := c.State()
+//
+// A container is a directory containers/ID: config.json (written once),
+// state.json (replaced by its monitor), log, upper and work. A name is a
+// symlink containers/names/NAME to the id, so that taking one is a single
+// atomic call and looking one up reads no other container's record.
+//
+// It takes layer directories and never images: it runs any root file system.
+package containers
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"nook/internal/atomicfile"
+	"nook/internal/hint"
+)
+
+// The versions of what is written here. A reader refuses a higher one.
+const (
+	ConfigVersion = 1
+	StateVersion  = 1
+)
+
+var (
+	// ErrNotFound says that no container has the name or id.
+	ErrNotFound = errors.New("no such container")
+	// ErrName says that a name is not one.
+	ErrName = errors.New("invalid container name")
+	// ErrNameTaken says that another container has the name.
+	ErrNameTaken = errors.New("container name is in use")
+	// ErrVersion says that a newer nook wrote the record.
+	ErrVersion = errors.New("record of a newer nook")
+)
+
+// Config is what a container is, from its creation to its removal:
+// config.json.
+type Config struct {
+	Version int       `json:"version"`
+	ID      string    `json:"id"`
+	Name    string    `json:"name"`
+	Created time.Time `json:"created"`
+
+	Image    string `json:"image"`    // as it was typed
+	ImageID  string `json:"imageID"`  // digest of the image's config
+	Manifest string `json:"manifest"` // digest of the image's manifest
+
+	IDs    string   `json:"ids"`    // mapped, single or root
+	Layers []string `json:"layers"` // keys of the layers, topmost first
+	Rootfs string   `json:"rootfs"` // rootfs.Kind
+
+	Entrypoint []string          `json:"entrypoint"`
+	Cmd        []string          `json:"cmd"`
+	Env        []string          `json:"env"`
+	User       string            `json:"user"`
+	WorkingDir string            `json:"workingDir"`
+	Hostname   string            `json:"hostname"`
+	Labels     map[string]string `json:"labels,omitempty"`
+	StopSignal string            `json:"stopSignal,omitempty"`
+
+	ReadOnly  bool    `json:"readOnly"`
+	Remove    bool    `json:"remove"`
+	Init      bool    `json:"init"`
+	OpenStdin bool    `json:"openStdin"`
+	TTY       bool    `json:"tty"`
+	Network   string  `json:"network"`
+	Mounts    []Mount `json:"mounts,omitempty"`
+}
+
+// Mount is a bind or a tmpfs of a container.
+type Mount struct {
+	Type     string `json:"type"` // bind or tmpfs
+	Source   string `json:"source,omitempty"`
+	Target   string `json:"target"`
+	ReadOnly bool   `json:"readOnly,omitempty"`
+	Dir      bool   `json:"dir,omitempty"`     // the source is a directory
+	Options  string `json:"options,omitempty"` // as they were typed
+}
+
+// Command is the entrypoint with its arguments.
+func (c *Config) Command() []string {
+	return append(append([]string{}, c.Entrypoint...), c.Cmd...)
+}
+
+// Dir is the directory containers/ of a data root.
+type Dir struct{ path string }
+
+// Open takes the directory, which is made when a container is.
+func Open(path string) Dir { return Dir{path} }
+
+// Container is the directory of one container.
+type Container struct {
+	ID   string
+	Path string
+	dir  Dir
+}
+
+// NewID makes an id: 32 random bytes as 64 hexadecimal digits, as docker's.
+func NewID() string {
+	var b [32]byte
+	_, _ = rand.Read(b[:]) // never returns an error since Go 1.24
+	return hex.EncodeToString(b[:])
+}
+
+// ValidName refuses what docker refuses.
+func ValidName(name string) error {
+	if !regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`).MatchString(name) {
+		return hint.Errorf("a name begins with a letter or digit, and letters, digits, _ . - follow",
+			"name %q: %w", name, ErrName)
+	}
+	return nil
+}
+
+// Create makes the directory and writes the record. The name is taken first:
+// of two that want it one wins, without a lock.
+func (d Dir) Create(c *Config, root Attr) (ct Container, err error) {
+	c.Version = ConfigVersion
+	ct = Container{c.ID, filepath.Join(d.path, c.ID), d}
+	if err := os.MkdirAll(d.names(), 0o700); err != nil {
+		return ct, fmt.Errorf("create container: %w", err)
+	}
+	if err := os.Mkdir(ct.Path, 0o700); err != nil {
+		return ct, fmt.Errorf("create container: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			_ = os.RemoveAll(ct.Path)
+		}
+	}()
+	if err := d.take(c.Name, c.ID); err != nil {
+		return ct, err
+	}
+	defer func() {
+		if err != nil {
+			d.release(c.Name, c.ID)
+		}
+	}()
+	if err := ct.writableLayer(root); err != nil {
+		return ct, err
+	}
+	durable := atomicfile.Durable
+	if c.Remove {
+		durable = atomicfile.Volatile
+	}
+	if err := atomicfile.WriteJSON(filepath.Join(ct.Path, "config.json"), c, 0o600, durable); err != nil {
+		return ct, fmt.Errorf("create container: %w", err)
+	}
+	return ct, nil
+}
+
+// Attr is what the container's / looks like: the writable layer's directory
+// stands before the image's.
+type Attr struct {
+	Mode uint32 // permissions, set-id bits and sticky bit
+}
+
+func (c Container) writableLayer(root Attr) error {
+	for _, name := range []string{"upper", "work"} {
+		if err := os.Mkdir(filepath.Join(c.Path, name), 0o700); err != nil {
+			return fmt.Errorf("create container: %w", err)
+		}
+	}
+	if err := unix.Chmod(filepath.Join(c.Path, "upper"), root.Mode); err != nil {
+		return fmt.Errorf("create container: chmod upper: %w", err)
+	}
+	return nil
+}
+
+func (d Dir) names() string { return filepath.Join(d.path, "names") }
+
+func (d Dir) take(name, id string) error {
+	link := filepath.Join(d.names(), name)
+	for {
+		err := os.Symlink(id, link)
+		if !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		holder, err := os.Readlink(link)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("take name %s: %w", name, err)
+		}
+		if _, err := os.Lstat(filepath.Join(d.path, holder)); !errors.Is(err, fs.ErrNotExist) {
+			return hint.Errorf("nook rm it, or use another --name", "name %q: %w by %.12s", name, ErrNameTaken, holder)
+		}
+		d.release(name, holder) // its container is gone: a kill between the two removals
+	}
+}
+
+func (d Dir) release(name, id string) {
+	link := filepath.Join(d.names(), name)
+	if holder, err := os.Readlink(link); err == nil && holder == id {
+		_ = os.Remove(link)
+	}
+}
+
+// Config reads the record.
+func (c Container) Config() (*Config, error) {
+	var cfg Config
+	if err := readJSON(filepath.Join(c.Path, "config.json"), &cfg); err != nil {
+		return nil, fmt.Errorf("container %.12s: %w", c.ID, err)
+	}
+	if cfg.Version > ConfigVersion {
+		return nil, hint.Errorf("use the nook that made it", "container %.12s: %w (version %d)", c.ID, ErrVersion, cfg.Version)
+	}
+	return &cfg, nil
+}
+
+// At is the container whose directory is path.
+func At(path string) Container {
+	return Container{filepath.Base(path), path, Dir{filepath.Dir(path)}}
+}
+
+// At is the container with this id, whether it is there or not.
+func (d Dir) At(id string) Container { return Container{id, filepath.Join(d.path, id), d} }
+
+// List is every container that has a record.
+func (d Dir) List() ([]Container, error) {
+	entries, err := os.ReadDir(d.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list containers: %w", err)
+	}
+	var out []Container
+	for _, e := range entries {
+		if !e.IsDir() || e.Name() == "names" {
+			continue
+		}
+		c := Container{e.Name(), filepath.Join(d.path, e.Name()), d}
+		if _, err := os.Lstat(filepath.Join(c.Path, "config.json")); err == nil {
+			out = append(out, c)
+		}
+	}
+	return out, nil
+}
+
+// Remove takes the container's directory away, its name last but for the
+// directory itself. In a stage or monitor only: what the container wrote
+// belongs to ids of the user namespace.
+func (c Container) Remove(name string) error {
+	for _, sub := range []string{"config.json", "upper", "work", "rootfs"} {
+		if err := os.RemoveAll(filepath.Join(c.Path, sub)); err != nil {
+			return fmt.Errorf("remove container %.12s: %w", c.ID, err)
+		}
+	}
+	c.dir.release(name, c.ID)
+	if err := os.RemoveAll(c.Path); err != nil {
+		return fmt.Errorf("remove container %.12s: %w", c.ID, err)
+	}
+	return nil
+}
+
+func readJSON(path string, v any) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(data, v); err != nil {
+		return fmt.Errorf("parse %s: %w", filepath.Base(path), err)
+	}
+	return nil
+}

@@ -1,0 +1,126 @@
+package containers
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"nook/internal/atomicfile"
+	"nook/internal/hint"
+)
+
+// Status is where a container is in its life, in docker's words.
+type Status string
+
+// A container goes created, running, exited; start leads from exited to
+// running again.
+const (
+	Created Status = "created"
+	Running Status = "running"
+	Exited  Status = "exited"
+)
+
+// State is what a container is doing: state.json. It holds all that ps shows,
+// and is replaced whole by the monitor, so readers take no lock.
+type State struct {
+	Version  int       `json:"version"`
+	Status   Status    `json:"status"`
+	Pid      int       `json:"pid,omitempty"`     // of the entrypoint, on the host
+	Monitor  Process   `json:"monitor,omitempty"` // who keeps it true
+	Started  time.Time `json:"started,omitzero"`
+	Finished time.Time `json:"finished,omitzero"`
+	ExitCode int       `json:"exitCode"`
+	Error    string    `json:"error,omitempty"` // why it could not be started
+}
+
+// Process names a process of this boot: a pid alone is used again.
+type Process struct {
+	Pid       int    `json:"pid"`
+	StartTime uint64 `json:"startTime"` // clock ticks after boot (proc_pid_stat(5), field 22)
+	Boot      string `json:"boot"`      // /proc/sys/kernel/random/boot_id
+}
+
+// State reads the state. A container that was never started has none: it is
+// created. A running state whose monitor is gone is told as exited, which is
+// what it is.
+func (c Container) State() (State, error) {
+	var s State
+	err := readJSON(filepath.Join(c.Path, "state.json"), &s)
+	switch {
+	case os.IsNotExist(err):
+		return State{Version: StateVersion, Status: Created}, nil
+	case err != nil:
+		return s, fmt.Errorf("container %.12s: %w", c.ID, err)
+	case s.Version > StateVersion:
+		return s, hint.Errorf("use the nook that started it", "container %.12s: %w (version %d)", c.ID, ErrVersion, s.Version)
+	}
+	if s.Status == Running && !s.Monitor.Alive() {
+		const killed = 128 + 9 // its monitor's end is SIGKILL for the container
+		s.Status, s.Pid, s.ExitCode = Exited, 0, killed
+	}
+	return s, nil
+}
+
+// WriteState replaces the state. Durable for a container that outlives its
+// run.
+func (c Container) WriteState(s State, d atomicfile.Durability) error {
+	s.Version = StateVersion
+	if err := atomicfile.WriteJSON(filepath.Join(c.Path, "state.json"), s, 0o600, d); err != nil {
+		return fmt.Errorf("container %.12s: %w", c.ID, err)
+	}
+	return nil
+}
+
+// Alive tells whether the process still runs.
+func (p Process) Alive() bool {
+	if p.Pid <= 0 || p.Boot != bootID() {
+		return false
+	}
+	start, err := startTime(strconv.Itoa(p.Pid))
+	return err == nil && start == p.StartTime
+}
+
+// Self names the calling process as the host's /proc counts it: inside a pid
+// namespace getpid(2) tells another number.
+func Self() (Process, error) {
+	link, err := os.Readlink("/proc/self")
+	if err != nil {
+		return Process{}, fmt.Errorf("find our own pid: %w", err)
+	}
+	pid, err := strconv.Atoi(link)
+	if err != nil {
+		return Process{}, fmt.Errorf("find our own pid: %w", err)
+	}
+	start, err := startTime("self")
+	if err != nil {
+		return Process{}, err
+	}
+	return Process{pid, start, bootID()}, nil
+}
+
+func bootID() string {
+	data, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(data))
+}
+
+// startTime reads field 22 of /proc/PID/stat; the second field, the command,
+// may hold spaces and parentheses, so counting begins after its last one.
+func startTime(pid string) (uint64, error) {
+	data, err := os.ReadFile("/proc/" + pid + "/stat")
+	if err != nil {
+		return 0, fmt.Errorf("read the start time of %s: %w", pid, err)
+	}
+	text := string(data)
+	fields := strings.Fields(text[strings.LastIndexByte(text, ')')+1:])
+	const startField = 22 - 3
+	if len(fields) <= startField {
+		return 0, fmt.Errorf("read the start time of %s: %d fields", pid, len(fields))
+	}
+	return strconv.ParseUint(fields[startField], 10, 64)
+}

@@ -1,0 +1,333 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"nook/containers"
+	"nook/images"
+	"nook/images/layers"
+	"nook/internal/atomicfile"
+	"nook/internal/hint"
+	"nook/rootfs"
+)
+
+// defaultPath is what docker sets where the image sets none.
+const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// create makes the record of a container.
+func (e *Engine) create(ctx context.Context, o RunOptions) (containers.Container, *containers.Config, error) {
+	var none containers.Container
+	if o.Name != "" {
+		if err := containers.ValidName(o.Name); err != nil {
+			return none, nil, err
+		}
+	}
+	img, err := e.resolve(ctx, o.Image)
+	if err != nil {
+		return none, nil, err
+	}
+	image, err := e.images.Config(img)
+	if err != nil {
+		return none, nil, err
+	}
+	if err := images.CheckPlatform(image); err != nil {
+		return none, nil, err
+	}
+	chain, err := e.chain(ctx, img, image)
+	if err != nil {
+		return none, nil, err
+	}
+	cfg, err := e.config(o, img, image, chain)
+	if err != nil {
+		return none, nil, err
+	}
+	attr := containers.Attr{Mode: rootMode(chain)}
+	ct, err := e.containers.Create(cfg, attr)
+	for tries := 0; o.Name == "" && errors.Is(err, containers.ErrNameTaken) && tries < 100; tries++ {
+		cfg.Name = containers.RandomName()
+		ct, err = e.containers.Create(cfg, attr)
+	}
+	if err != nil {
+		return none, nil, err
+	}
+	if err := e.outfit(ctx, ct, cfg, o); err != nil {
+		_ = ct.Remove(cfg.Name)
+		return none, nil, err
+	}
+	return ct, cfg, nil
+}
+
+// outfit adds to a new container what stands beside its record.
+func (e *Engine) outfit(ctx context.Context, ct containers.Container, cfg *containers.Config, o RunOptions) error {
+	if err := writeEtc(ct, cfg); err != nil {
+		return err
+	}
+	if cfg.Rootfs == string(rootfs.Copy) {
+		if err := e.stageFlatten(ctx, ct, cfg); err != nil {
+			return err
+		}
+	}
+	if o.CIDFile == "" {
+		return nil
+	}
+	if _, err := os.Lstat(o.CIDFile); !errors.Is(err, fs.ErrNotExist) {
+		return hint.Errorf("remove it or name another", "--cidfile %s exists", o.CIDFile)
+	}
+	return atomicfile.Write(o.CIDFile, []byte(cfg.ID), 0o644, atomicfile.Volatile)
+}
+
+// chain finds the unpacked layers of an image, and unpacks them when a layer
+// was lost.
+func (e *Engine) chain(ctx context.Context, img images.Image, image *images.ImageConfig) (layers.Chain, error) {
+	chain, err := e.layers.Chain(image.RootFS.DiffIDs)
+	if !errors.Is(err, layers.ErrNotUnpacked) {
+		return chain, err
+	}
+	list, err := e.images.Layers(img)
+	if err != nil {
+		return chain, err
+	}
+	if err := e.unpack(ctx, img, list); err != nil {
+		return chain, err
+	}
+	return e.layers.Chain(image.RootFS.DiffIDs)
+}
+
+// config merges what the image says with what was asked for, as docker does.
+func (e *Engine) config(o RunOptions, img images.Image, image *images.ImageConfig, chain layers.Chain) (*containers.Config, error) {
+	ic := image.Config
+	cfg := &containers.Config{
+		ID: containers.NewID(), Name: o.Name, Created: time.Now().UTC(),
+		Image: o.Image, ImageID: img.ID, Manifest: img.Manifest.Digest,
+		IDs: string(e.ids.Mode), Layers: topFirst(chain.Keys[chain.Hidden:]), Rootfs: string(e.rootfsKind(o.Remove)),
+		Entrypoint: ic.Entrypoint, Cmd: ic.Cmd,
+		User: first(o.User, ic.User), WorkingDir: first(o.WorkDir, ic.WorkingDir, "/"),
+		Hostname: o.Hostname, Labels: merged(ic.Labels, o.Labels), StopSignal: ic.StopSignal,
+		ReadOnly: o.ReadOnly, Remove: o.Remove, Init: o.Init,
+		OpenStdin: o.Interactive, TTY: o.TTY, Network: first(o.Network, "none"),
+	}
+	if cfg.Name == "" {
+		cfg.Name = containers.RandomName()
+	}
+	if len(o.Command) > 0 {
+		cfg.Cmd = o.Command
+	}
+	if o.Entrypoint != nil {
+		// docker: a new ENTRYPOINT drops the image's CMD too.
+		cfg.Entrypoint, cfg.Cmd = nil, o.Command
+		if *o.Entrypoint != "" {
+			cfg.Entrypoint = []string{*o.Entrypoint}
+		}
+	}
+	if cfg.Network != "none" && cfg.Network != "host" {
+		return nil, hint.Errorf("none and host are the networks there are", "--network %q is not known", cfg.Network)
+	}
+	if err := e.names(cfg); err != nil {
+		return nil, err
+	}
+	cfg.Env = environment(ic.Env, o.Env, cfg)
+	var err error
+	cfg.Mounts, err = mounts(o)
+	return cfg, err
+}
+
+// names checks and completes what a person chose.
+func (e *Engine) names(cfg *containers.Config) error {
+	if !path.IsAbs(cfg.WorkingDir) {
+		return hint.Errorf("it is a path inside of the container", "working directory %q is not absolute", cfg.WorkingDir)
+	}
+	cfg.WorkingDir = path.Clean(cfg.WorkingDir)
+	if cfg.Hostname == "" {
+		cfg.Hostname = cfg.ID[:12]
+		if cfg.Network == "host" {
+			var err error
+			if cfg.Hostname, err = os.Hostname(); err != nil {
+				return fmt.Errorf("read the host's name: %w", err)
+			}
+		}
+	}
+	const longest = 64 // __NEW_UTS_LEN
+	if len(cfg.Hostname) > longest {
+		return hint.Errorf("a hostname has at most 64 bytes", "hostname of %d bytes", len(cfg.Hostname))
+	}
+	return nil
+}
+
+// rootfsKind is the first step of the ladder that this data root allows; the
+// last one, a copy, is also taken when the mount itself is refused.
+func (e *Engine) rootfsKind(remove bool) rootfs.Kind {
+	var st unix.Statfs_t
+	if err := unix.Statfs(e.root, &st); err == nil && st.Type == unix.OVERLAYFS_SUPER_MAGIC {
+		if remove {
+			return rootfs.OverlayTmpfs
+		}
+		return rootfs.Copy
+	}
+	return rootfs.Overlay
+}
+
+// rootMode is the mode of the image's /, which the writable layer must have.
+func rootMode(c layers.Chain) uint32 {
+	if c.Root == nil {
+		return 0o755
+	}
+	return c.Root.Mode
+}
+
+func topFirst(keys []string) []string {
+	out := slices.Clone(keys)
+	slices.Reverse(out)
+	return out
+}
+
+func first(choices ...string) string {
+	for _, c := range choices {
+		if c != "" {
+			return c
+		}
+	}
+	return ""
+}
+
+func merged(under, over map[string]string) map[string]string {
+	if len(under)+len(over) == 0 {
+		return nil
+	}
+	out := make(map[string]string, len(under)+len(over))
+	for k, v := range under {
+		out[k] = v
+	}
+	for k, v := range over {
+		out[k] = v
+	}
+	return out
+}
+
+// environment puts the image's and the user's variables over docker's own:
+// PATH, HOSTNAME and, with a terminal, TERM. HOME comes when the user is known.
+func environment(image, user []string, cfg *containers.Config) []string {
+	env := []string{defaultPath, "HOSTNAME=" + cfg.Hostname}
+	if cfg.TTY {
+		env = append(env, "TERM=xterm")
+	}
+	for _, e := range append(slices.Clone(image), user...) {
+		name, _, has := strings.Cut(e, "=")
+		if !has {
+			value, set := os.LookupEnv(name)
+			if !set {
+				env = without(env, name)
+				continue
+			}
+			e = name + "=" + value
+		}
+		env = put(env, name, e)
+	}
+	return env
+}
+
+func put(env []string, name, entry string) []string {
+	for i, e := range env {
+		if n, _, _ := strings.Cut(e, "="); n == name {
+			env[i] = entry
+			return env
+		}
+	}
+	return append(env, entry)
+}
+
+func without(env []string, name string) []string {
+	return slices.DeleteFunc(env, func(e string) bool {
+		n, _, _ := strings.Cut(e, "=")
+		return n == name
+	})
+}
+
+// mounts reads -v and --tmpfs.
+func mounts(o RunOptions) ([]containers.Mount, error) {
+	var out []containers.Mount
+	for _, v := range o.Volumes {
+		m, err := bind(v)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, m)
+	}
+	for _, t := range o.Tmpfs {
+		target, options, _ := strings.Cut(t, ":")
+		if !path.IsAbs(target) || path.Clean(target) == "/" {
+			return nil, hint.Errorf("--tmpfs takes DST[:options], an absolute path in the container", "--tmpfs %q: not a directory of the container", t)
+		}
+		if _, _, err := tmpfsOptions(options); err != nil {
+			return nil, err
+		}
+		out = append(out, containers.Mount{Type: "tmpfs", Target: path.Clean(target), Options: options})
+	}
+	seen := map[string]bool{}
+	for _, m := range out {
+		if seen[m.Target] {
+			return nil, fmt.Errorf("duplicate mount point: %s", m.Target)
+		}
+		seen[m.Target] = true
+	}
+	return out, nil
+}
+
+// bind reads SRC:DST[:ro]. A source that isn't there becomes a directory, as
+// docker's -v has it.
+func bind(v string) (containers.Mount, error) {
+	const grammar = "-v takes SRC:DST[:ro], both absolute paths; named volumes come later"
+	parts := strings.Split(v, ":")
+	m := containers.Mount{Type: "bind"}
+	if len(parts) < 2 || len(parts) > 3 {
+		return m, hint.Errorf(grammar, "-v %q: not a bind", v)
+	}
+	if strings.HasPrefix(parts[0], ".") { // as docker since 23
+		abs, err := filepath.Abs(parts[0])
+		if err != nil {
+			return m, fmt.Errorf("-v %q: %w", v, err)
+		}
+		parts[0] = abs
+	}
+	m.Target = path.Clean(parts[1])
+	if !filepath.IsAbs(parts[0]) || !path.IsAbs(parts[1]) || m.Target == "/" {
+		return m, hint.Errorf(grammar, "-v %q: not a bind", v)
+	}
+	if len(parts) == 3 {
+		for o := range strings.SplitSeq(parts[2], ",") {
+			switch o {
+			case "ro":
+				m.ReadOnly = true
+			case "rw", "":
+			default:
+				return m, hint.Errorf(grammar, "-v %q: option %q is not known", v, o)
+			}
+		}
+	}
+	source, err := filepath.EvalSymlinks(parts[0])
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := os.MkdirAll(parts[0], 0o755); err != nil {
+			return m, fmt.Errorf("-v %q: make the source: %w", v, err)
+		}
+		source, err = filepath.EvalSymlinks(parts[0])
+	}
+	if err != nil {
+		return m, fmt.Errorf("-v %q: %w", v, err)
+	}
+	st, err := os.Stat(source)
+	if err != nil {
+		return m, fmt.Errorf("-v %q: %w", v, err)
+	}
+	m.Source, m.Dir = source, st.IsDir()
+	return m, nil
+}

@@ -1,0 +1,123 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+
+	"golang.org/x/sys/unix"
+
+	"nook/containers/pid1"
+	"nook/internal/hint"
+)
+
+// initName is argv[0] of the reaper of run --init.
+const initName = "nook-init"
+
+// reaper is this program, to be run inside: by a read-only clone of the mount
+// it lies on, or, when its file is gone (go run, an upgrade), as a sealed copy
+// in memory.
+func reaper(f *fds) (*pid1.Executable, error) {
+	argv := []string{initName}
+	var self, file unix.Stat_t
+	path, err := os.Readlink("/proc/self/exe")
+	if err != nil {
+		return nil, fmt.Errorf("find our own executable: %w", err)
+	}
+	if err := unix.Stat("/proc/self/exe", &self); err != nil {
+		return nil, fmt.Errorf("find our own executable: %w", err)
+	}
+	if unix.Stat(path, &file) == nil && file.Dev == self.Dev && file.Ino == self.Ino {
+		return &pid1.Executable{Path: path, FD: f.dir("/"), Argv: argv}, nil
+	}
+	fd, err := sealedCopy()
+	if err != nil {
+		return nil, fmt.Errorf("copy our own executable: %w", err)
+	}
+	return &pid1.Executable{FD: f.high(fd, nil), Argv: argv}, nil
+}
+
+// sealedCopy makes a memfd that nobody can write to any more
+// (memfd_create(2), File sealing).
+func sealedCopy() (int, error) {
+	src, err := os.Open("/proc/self/exe")
+	if err != nil {
+		return -1, err
+	}
+	defer src.Close()
+	fd, err := unix.MemfdCreate(initName, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	if err != nil {
+		return -1, fmt.Errorf("memfd_create: %w", err)
+	}
+	for {
+		n, err := unix.Sendfile(fd, int(src.Fd()), nil, 1<<20)
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			_ = unix.Close(fd)
+			return -1, fmt.Errorf("sendfile: %w", err)
+		}
+		if n == 0 && err == nil {
+			break
+		}
+	}
+	seals := unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals); err != nil {
+		_ = unix.Close(fd)
+		return -1, fmt.Errorf("seal: %w", err)
+	}
+	return fd, nil
+}
+
+// runInit is pid 1 of a container with --init: it starts the entrypoint,
+// passes signals on, reaps what nobody waits for, and ends as the entrypoint
+// does.
+func runInit(args []string) int {
+	if len(args) == 0 {
+		return hint.ExitNook
+	}
+	signals := make(chan os.Signal, 64)
+	signal.Notify(signals)
+	path, err := exec.LookPath(args[0])
+	if errors.Is(err, exec.ErrDot) {
+		err = nil
+	}
+	if err == nil {
+		return superviseInit(path, args, signals)
+	}
+	fmt.Fprintf(os.Stderr, "nook: exec %q: %v\n", args[0], err)
+	if errors.Is(err, os.ErrPermission) {
+		return hint.ExitCannotRun
+	}
+	return hint.ExitNotFound
+}
+
+func superviseInit(path string, args []string, signals <-chan os.Signal) int {
+	child, err := os.StartProcess(path, args, &os.ProcAttr{
+		Env: os.Environ(), Files: []*os.File{os.Stdin, os.Stdout, os.Stderr},
+	})
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "nook: exec %q: %v\n", args[0], err)
+		return hint.ExitCannotRun
+	}
+	go func() {
+		for sig := range signals {
+			if n := sig.(unix.Signal); n != unix.SIGCHLD && n != unix.SIGURG {
+				_ = unix.Kill(child.Pid, n)
+			}
+		}
+	}()
+	for {
+		var ws unix.WaitStatus
+		pid, err := unix.Wait4(-1, &ws, 0, nil)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return hint.ExitNook
+		case pid == child.Pid && ws.Signaled():
+			return hint.ExitSignal + int(ws.Signal())
+		case pid == child.Pid && ws.Exited():
+			return ws.ExitStatus()
+		}
+	}
+}

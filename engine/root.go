@@ -1,0 +1,158 @@
+package engine
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"nook/cgroups"
+	"nook/containers"
+	"nook/internal/hint"
+	"nook/namespaces"
+	"nook/rootfs"
+)
+
+// shmSize is docker's size of /dev/shm, in bytes.
+const shmSize = 64 << 20
+
+// rootFor describes the root file system of a container to pid 1.
+func (e *Engine) rootFor(f *fds, ct containers.Container, cfg *containers.Config) (*rootfs.Root, error) {
+	r := &rootfs.Root{
+		Kind: rootfs.Kind(cfg.Rootfs), Dir: ct.Path, Volatile: cfg.Remove,
+		ReadOnly: cfg.ReadOnly, OwnNet: cfg.Network != "host",
+		CgroupV2: cgroups.Hierarchy() == cgroups.Unified,
+		TTYGroup: e.ttyGroup(), ShmSize: shmSize, Exists: exists,
+	}
+	switch r.Kind {
+	case rootfs.Copy:
+		r.Dir = filepath.Join(ct.Path, "rootfs")
+	case rootfs.OverlayTmpfs:
+		r.Upper.FD, r.Work.FD = f.dir("/"), f.dir("/")
+		st, err := os.Stat(filepath.Join(ct.Path, "upper"))
+		if err != nil {
+			return nil, err
+		}
+		r.UpperMode = unixMode(st.Mode())
+	default:
+		r.Upper, r.Work = f.rootDir(ct.Path, "upper"), f.rootDir(ct.Path, "work")
+	}
+	if r.Kind != rootfs.Copy {
+		for _, key := range cfg.Layers {
+			r.Lowers = append(r.Lowers, f.rootDir(e.layers.Dir(key)))
+		}
+	}
+	for _, m := range cfg.Mounts {
+		switch m.Type {
+		case "bind":
+			r.Binds = append(r.Binds, rootfs.Bind{Source: m.Source, Target: m.Target, Dir: m.Dir, ReadOnly: m.ReadOnly})
+		case "tmpfs":
+			flags, data, err := tmpfsOptions(m.Options)
+			if err != nil {
+				return nil, err
+			}
+			r.Tmpfs = append(r.Tmpfs, rootfs.Tmpfs{Target: m.Target, Flags: flags, Data: data})
+		}
+	}
+	for _, name := range etcFiles() {
+		r.Binds = append(r.Binds, rootfs.Bind{Source: filepath.Join(ct.Path, name), Target: "/etc/" + name})
+	}
+	return r, nil
+}
+
+func unixMode(m fs.FileMode) uint32 {
+	mode := uint32(m.Perm())
+	for _, b := range []struct {
+		goBit fs.FileMode
+		bit   uint32
+	}{{fs.ModeSetuid, unix.S_ISUID}, {fs.ModeSetgid, unix.S_ISGID}, {fs.ModeSticky, unix.S_ISVTX}} {
+		if m&b.goBit != 0 {
+			mode |= b.bit
+		}
+	}
+	return mode
+}
+
+// ttyGroup is the group "tty" of every distribution, 5, where it exists.
+func (e *Engine) ttyGroup() int {
+	const tty = 5
+	if e.ids.Mode == namespaces.Single {
+		return -1
+	}
+	return tty
+}
+
+func exists(path string) bool { return unix.Access(path, unix.F_OK) == nil }
+
+// etcFiles are what each container gets for itself, beside its record.
+func etcFiles() []string { return []string{"hosts", "hostname", "resolv.conf"} }
+
+// writeEtc writes them.
+func writeEtc(ct containers.Container, cfg *containers.Config) error {
+	hosts := "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n" +
+		"fe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n"
+	if cfg.Network == "host" {
+		if data, err := os.ReadFile("/etc/hosts"); err == nil {
+			hosts = string(data)
+		}
+	} else {
+		hosts += "127.0.0.1\t" + cfg.Hostname + "\n"
+	}
+	resolv, err := os.ReadFile("/etc/resolv.conf")
+	if err != nil { // a host without one
+		resolv = nil
+	}
+	for name, content := range map[string]string{
+		"hosts": hosts, "hostname": cfg.Hostname + "\n", "resolv.conf": string(resolv),
+	} {
+		if err := os.WriteFile(filepath.Join(ct.Path, name), []byte(content), 0o644); err != nil {
+			return fmt.Errorf("create container: %w", err)
+		}
+	}
+	return nil
+}
+
+// tmpfsOptions reads docker's --tmpfs options: those of tmpfs(5) and the
+// flags of mount(8).
+func tmpfsOptions(options string) (flags uintptr, data string, err error) {
+	flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+	known := map[string]struct {
+		set, clear uintptr
+	}{
+		"ro": {set: unix.MS_RDONLY}, "rw": {clear: unix.MS_RDONLY},
+		"nosuid": {set: unix.MS_NOSUID}, "suid": {clear: unix.MS_NOSUID},
+		"nodev": {set: unix.MS_NODEV}, "dev": {clear: unix.MS_NODEV},
+		"noexec": {set: unix.MS_NOEXEC}, "exec": {clear: unix.MS_NOEXEC},
+		"noatime": {set: unix.MS_NOATIME}, "nodiratime": {set: unix.MS_NODIRATIME},
+		"strictatime": {set: unix.MS_STRICTATIME}, "relatime": {set: unix.MS_RELATIME},
+		"sync": {set: unix.MS_SYNCHRONOUS}, "defaults": {},
+	}
+	var rest []string
+	for o := range strings.SplitSeq(options, ",") {
+		if o == "" {
+			continue
+		}
+		if k, ok := known[o]; ok {
+			flags = flags&^k.clear | k.set
+			continue
+		}
+		key, value, has := strings.Cut(o, "=")
+		switch key {
+		case "size", "nr_blocks", "nr_inodes", "mode", "uid", "gid":
+		default:
+			has = false
+		}
+		if !has || value == "" {
+			return 0, "", hint.Errorf("it takes size=, mode=, uid=, gid=, nr_inodes=, nr_blocks=, ro, exec, suid, dev",
+				"--tmpfs option %q is not known", o)
+		}
+		rest = append(rest, o)
+	}
+	if !strings.Contains(","+strings.Join(rest, ","), ",mode=") {
+		rest = append(rest, "mode=1777")
+	}
+	return flags, strings.Join(rest, ","), nil
+}

@@ -1,0 +1,249 @@
+package engine
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"nook/containers"
+	"nook/containers/monitor"
+	"nook/internal/frame"
+	"nook/internal/raw"
+	"nook/rootfs"
+)
+
+// Run creates a container, runs it in the foreground and returns its exit
+// code. A container that could not be started is removed again.
+//
+// Signals that reach this process are passed on. A ctx that ends leaves the
+// container running: it belongs to its monitor.
+func (e *Engine) Run(ctx context.Context, o RunOptions, streams Streams) (code int, err error) {
+	ct, cfg, err := e.create(ctx, o)
+	if err != nil {
+		return 0, err
+	}
+	running := false
+	defer func() {
+		if err != nil && !running {
+			_ = ct.Remove(cfg.Name)
+			if o.CIDFile != "" {
+				_ = os.Remove(o.CIDFile)
+			}
+		}
+	}()
+	s, err := e.start(ctx, ct, cfg)
+	if refusesOverlay(err) {
+		if err = e.copyInstead(ctx, ct, cfg, err); err == nil {
+			s, err = e.start(ctx, ct, cfg)
+		}
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer s.close()
+	code, running, err = s.attach(ctx, streams)
+	if err == nil || !running {
+		s.wait()
+	}
+	return code, err
+}
+
+// refusesOverlay tells whether the host, and not the container, is the reason.
+func refusesOverlay(err error) bool {
+	var step *raw.Error
+	return errors.As(err, &step) && step.Step == rootfs.StepOverlay
+}
+
+// errLost says that the monitor went away without a last word.
+var errLost = errors.New("the container's monitor was killed, and the container with it")
+
+// attach is the foreground: the streams there and back until the container
+// ends.
+func (s *started) attach(ctx context.Context, streams Streams) (code int, running bool, err error) {
+	in := &sender{conn: s.control, window: frame.StdinWindow}
+	in.room.L = &in.mu
+	stop := context.AfterFunc(ctx, func() { _ = s.control.Close() })
+	defer stop()
+	defer in.forwardSignals()()
+	defer in.forwardSize(streams.Terminal)()
+	if streams.In != nil {
+		go in.copy(streams.In)
+	}
+	r := frame.NewReader(s.control)
+	for {
+		kind, payload, err := r.Next()
+		switch {
+		case ctx.Err() != nil:
+			return 0, true, ctx.Err()
+		case err != nil:
+			return 0, false, errLost
+		}
+		switch kind {
+		case frame.Started:
+			running = true
+		case frame.Refused:
+			var rep raw.Report
+			if err := json.Unmarshal(payload, &rep); err != nil {
+				return 0, false, fmt.Errorf("read the monitor's answer: %w", err)
+			}
+			return 0, false, s.explain(rep)
+		case frame.Stdout:
+			write(streams.Out, payload)
+		case frame.Stderr:
+			write(streams.Err, payload)
+		case frame.Taken:
+			in.taken(payload)
+		case frame.Exit:
+			var status monitor.ExitStatus
+			if err := json.Unmarshal(payload, &status); err != nil {
+				return 0, true, fmt.Errorf("read the monitor's answer: %w", err)
+			}
+			return status.Code, true, nil
+		}
+	}
+}
+
+// firstWord reads until the monitor refuses; nil when it says something else.
+func (s *started) firstWord() error {
+	r := frame.NewReader(s.control)
+	for {
+		kind, payload, err := r.Next()
+		if err != nil || kind == frame.Started {
+			return nil
+		}
+		if kind == frame.Refused {
+			var rep raw.Report
+			if err := json.Unmarshal(payload, &rep); err != nil {
+				return nil
+			}
+			return s.explain(rep)
+		}
+	}
+}
+
+// write drops what nobody wants to have: `nook run x | head` goes on, as its
+// container does.
+func write(w io.Writer, data []byte) {
+	if w != nil {
+		_, _ = w.Write(data)
+	}
+}
+
+// sender is the way to the monitor.
+type sender struct {
+	mu     sync.Mutex
+	conn   io.Writer
+	room   sync.Cond
+	window int
+}
+
+func (s *sender) send(k frame.Kind, payload []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_ = frame.Write(s.conn, k, payload) // a monitor that is gone is seen by the reader
+}
+
+// copy sends standard input, never more ahead than the window.
+func (s *sender) copy(in io.Reader) {
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := in.Read(buf)
+		for data := buf[:n]; len(data) > 0; {
+			s.mu.Lock()
+			for s.window == 0 {
+				s.room.Wait()
+			}
+			part := min(len(data), s.window)
+			s.window -= part
+			_ = frame.Write(s.conn, frame.Stdin, data[:part])
+			s.mu.Unlock()
+			data = data[part:]
+		}
+		if err != nil {
+			s.send(frame.StdinEOF, nil)
+			return
+		}
+	}
+}
+
+func (s *sender) taken(payload []byte) {
+	if len(payload) != 4 {
+		return
+	}
+	s.mu.Lock()
+	s.window += int(binary.BigEndian.Uint32(payload))
+	s.mu.Unlock()
+	s.room.Signal()
+}
+
+// forwardSignals passes on what this process gets, but for what is about
+// itself: its children, its terminal's size, its pipes, and job control.
+func (s *sender) forwardSignals() (stop func()) {
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals)
+	done := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-done:
+				return
+			case sig := <-signals:
+				switch n := sig.(unix.Signal); n {
+				case unix.SIGCHLD, unix.SIGWINCH, unix.SIGPIPE, unix.SIGURG, unix.SIGTTIN, unix.SIGTTOU:
+				case unix.SIGTSTP: // ours to obey: ^Z without -t stops the command alone
+					_ = unix.Kill(unix.Getpid(), unix.SIGSTOP)
+				default:
+					s.send(frame.Signal, []byte{byte(n)})
+				}
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(signals)
+		close(done)
+	}
+}
+
+func (s *sender) forwardSize(t Terminal) (stop func()) {
+	if t == nil {
+		return func() {}
+	}
+	done := make(chan struct{})
+	size := func() {
+		if rows, cols, err := t.Size(); err == nil {
+			payload := binary.BigEndian.AppendUint16(nil, rows)
+			s.send(frame.Resize, binary.BigEndian.AppendUint16(payload, cols))
+		}
+	}
+	size()
+	go func() {
+		for {
+			select {
+			case <-done:
+				return
+			case <-t.Resized():
+				size()
+			}
+		}
+	}()
+	return func() { close(done) }
+}
+
+// copyInstead gives a container its own copy of the image, once the host
+// refused an overlay.
+func (e *Engine) copyInstead(ctx context.Context, ct containers.Container, cfg *containers.Config, why error) error {
+	e.note("overlay is refused here (%v): copying the image's files for this container", why)
+	if err := e.stageFlatten(ctx, ct, cfg); err != nil {
+		return err
+	}
+	cfg.Rootfs = string(rootfs.Copy)
+	return ct.Rewrite(cfg)
+}

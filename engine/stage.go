@@ -1,0 +1,270 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"nook/containers"
+	"nook/images/layers"
+	"nook/internal/hint"
+	"nook/internal/raw"
+	"nook/namespaces"
+)
+
+// A stage is this program started again inside the user namespace, for work
+// that needs the containers' ids:
+//
+//	command  -- clone NEWUSER|NEWNS, raw --> maps, execve(/proc/self/exe)
+//	command  -- request (JSON) ------------> stage
+//	command  <- events (JSON): progress, notes, at last the answer or an error
+//
+// A command that goes away closes the socket, which ends the stage's context.
+
+// stageName is argv[0] of a stage.
+const stageName = "nook-stage"
+
+const stageFD = 3
+
+// request is one job for a stage.
+type request struct {
+	Root    string         `json:"root"`
+	IDs     layers.IDs     `json:"ids"`
+	Unpack  []unpackSource `json:"unpack,omitempty"`
+	Flatten *flattenJob    `json:"flatten,omitempty"`
+	// Keep are the layers that a collection leaves.
+	Collect bool     `json:"collect,omitempty"`
+	Keep    []string `json:"keep,omitempty"`
+	// KeepChains are the diff ids of the images that stay.
+	KeepChains [][]string `json:"keepChains,omitempty"`
+	Remove     string     `json:"remove,omitempty"` // a container's id
+}
+
+type unpackSource struct {
+	Label  string `json:"label"`
+	Path   string `json:"path"`
+	DiffID string `json:"diffID"`
+	Size   int64  `json:"size"`
+}
+
+type flattenJob struct {
+	Container string   `json:"container"`
+	Layers    []string `json:"layers"`
+}
+
+// event is what a stage tells.
+type event struct {
+	Bar   int        `json:"bar,omitempty"` // a source's number, from 1
+	Add   int64      `json:"add,omitempty"`
+	End   bool       `json:"end,omitempty"`
+	Note  string     `json:"note,omitempty"`
+	Error string     `json:"error,omitempty"`
+	Hint  string     `json:"hint,omitempty"`
+	Errno unix.Errno `json:"errno,omitempty"`
+	Done  bool       `json:"done,omitempty"`
+	Sizes []int64    `json:"sizes,omitempty"` // of the unpacked layers' tar streams
+}
+
+// stage runs a job in a new stage.
+func (e *Engine) stage(ctx context.Context, req request, tell func(event)) (last event, err error) {
+	req.Root, req.IDs = e.root, layers.IDs(e.ids.Mode)
+	var f fds
+	defer f.close()
+	ours, theirs := f.socketpair(unix.SOCK_STREAM)
+	reportR, reportW := f.pipe()
+	mapsR, mapsW := f.pipe()
+	if f.err != nil {
+		return last, f.err
+	}
+	p := raw.New(raw.DefaultSize)
+	defer p.Close()
+	if e.ids.SelfMapped() {
+		e.ids.MapSelf(p)
+	} else {
+		p.Call("close the writing end", unix.SYS_CLOSE, mapsW)
+		p.Wait("wait for the id maps", mapsR)
+	}
+	p.Call("place the socket", unix.SYS_DUP3, theirs, stageFD, 0)
+	p.Exec("exec the stage", "/proc/self/exe", p.Strings([]string{stageName}), p.Strings(stageEnv()))
+	p.Fail("exec the stage")
+	pid, err := p.Start(unix.CLONE_NEWUSER|unix.CLONE_NEWNS, reportW)
+	if err != nil {
+		return last, namespaces.Explain(err)
+	}
+	f.drop(theirs)
+	f.drop(reportW)
+	defer func() {
+		var ws unix.WaitStatus
+		for {
+			if _, werr := unix.Wait4(pid, &ws, 0, nil); !errors.Is(werr, unix.EINTR) {
+				break
+			}
+		}
+		if err == nil && !last.Done {
+			err = stageDied(ctx, ws)
+		}
+	}()
+	if !e.ids.SelfMapped() {
+		if err := e.ids.WriteMaps(ctx, pid); err != nil {
+			_ = unix.Kill(pid, unix.SIGKILL)
+			return last, err
+		}
+		if _, err := unix.Write(mapsW, []byte{1}); err != nil {
+			return last, fmt.Errorf("let the stage go on: %w", err)
+		}
+	}
+	report := os.NewFile(uintptr(f.take(reportR)), "report")
+	defer report.Close()
+	if rep, ok, err := raw.ReadReport(report); err != nil {
+		return last, err
+	} else if ok {
+		return last, fmt.Errorf("start a stage: %w", p.Error(rep))
+	}
+	return converse(ctx, os.NewFile(uintptr(f.take(ours)), "stage"), req, tell)
+}
+
+// stageEnv hands on what changes how Go runs, for measuring; nothing else.
+func stageEnv() []string {
+	var env []string
+	for _, name := range []string{"GODEBUG", "GOMAXPROCS", "GOGC"} {
+		if v, ok := os.LookupEnv(name); ok {
+			env = append(env, name+"="+v)
+		}
+	}
+	return env
+}
+
+func stageDied(ctx context.Context, ws unix.WaitStatus) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if ws.Signaled() {
+		return fmt.Errorf("a stage was ended by signal %d (%s)", ws.Signal(), ws.Signal())
+	}
+	return fmt.Errorf("a stage ended with status %d and without an answer", ws.ExitStatus())
+}
+
+// converse sends the request and reads the events up to the last. A context
+// that ends closes our sending side; the stage cleans up and answers.
+func converse(ctx context.Context, conn *os.File, req request, tell func(event)) (event, error) {
+	defer conn.Close()
+	if err := json.NewEncoder(conn).Encode(req); err != nil {
+		return event{}, fmt.Errorf("talk to a stage: %w", err)
+	}
+	stop := context.AfterFunc(ctx, func() { _ = unix.Shutdown(int(conn.Fd()), unix.SHUT_WR) })
+	defer stop()
+	dec := json.NewDecoder(conn)
+	for {
+		var ev event
+		if err := dec.Decode(&ev); err != nil {
+			if errors.Is(err, io.EOF) {
+				return event{}, nil // the caller finds out why
+			}
+			return event{}, fmt.Errorf("talk to a stage: %w", err)
+		}
+		switch {
+		case ev.Error != "":
+			ev.Done = true
+			if err := ctx.Err(); err != nil {
+				return ev, err
+			}
+			var err error = &stageError{ev.Error, ev.Errno}
+			if ev.Hint != "" {
+				err = hint.Wrap(err, ev.Hint)
+			}
+			return ev, err
+		case ev.Done:
+			return ev, nil
+		case tell != nil:
+			tell(ev)
+		}
+	}
+}
+
+// stageError is an error that came through a socket: its text, and its errno
+// for errors.Is.
+type stageError struct {
+	text  string
+	errno unix.Errno
+}
+
+func (e *stageError) Error() string { return e.text }
+
+func (e *stageError) Unwrap() error {
+	if e.errno == 0 {
+		return nil
+	}
+	return e.errno
+}
+
+// runStage is a stage's life.
+func runStage() int {
+	conn := os.NewFile(stageFD, "command")
+	unix.CloseOnExec(stageFD)
+	var req request
+	dec := json.NewDecoder(conn)
+	if err := dec.Decode(&req); err != nil {
+		return 1
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() { // nothing more is ever sent: this ends when the command does
+		_, _ = io.Copy(io.Discard, conn)
+		cancel()
+	}()
+	s := &stageRun{req: req, enc: json.NewEncoder(conn)}
+	last, err := s.run(ctx)
+	if err != nil {
+		last = event{Error: err.Error(), Hint: hint.Of(err)}
+		var errno unix.Errno
+		if errors.As(err, &errno) {
+			last.Errno = errno
+		}
+	}
+	last.Done = true
+	s.tell(last)
+	if err != nil {
+		return 1
+	}
+	return 0
+}
+
+type stageRun struct {
+	req request
+	mu  sync.Mutex
+	enc *json.Encoder
+}
+
+func (s *stageRun) tell(ev event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_ = s.enc.Encode(ev) // nobody listens: the context ends
+}
+
+// run does the job, with the umask that modes are written for.
+func (s *stageRun) run(ctx context.Context) (event, error) {
+	unix.Umask(0)
+	store := layers.NewStore(layersDir(s.req.Root), s.req.IDs)
+	switch {
+	case s.req.Unpack != nil:
+		return s.unpack(ctx, store)
+	case s.req.Flatten != nil:
+		return event{}, s.flatten(ctx, store)
+	case s.req.Collect:
+		return event{}, s.collect(ctx, store)
+	case s.req.Remove != "":
+		ct := containers.Open(containersDir(s.req.Root)).At(s.req.Remove)
+		cfg, err := ct.Config()
+		if err != nil {
+			return event{}, err
+		}
+		return event{}, ct.Remove(cfg.Name)
+	}
+	return event{}, errors.New("a stage without a job")
+}

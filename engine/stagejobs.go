@@ -1,0 +1,58 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+
+	"nook/containers"
+	"nook/images/layers"
+)
+
+// What a stage does, inside the user namespace.
+
+func (s *stageRun) unpack(ctx context.Context, store *layers.Store) (event, error) {
+	var sources []layers.Source
+	for _, u := range s.req.Unpack {
+		sources = append(sources, layers.Source{DiffID: u.DiffID, Path: u.Path})
+	}
+	chain, err := store.Unpack(ctx, sources, func(_ string, read int64) {
+		s.tell(event{Add: read})
+	})
+	if err != nil {
+		return event{}, err
+	}
+	for _, n := range chain.Notes {
+		s.tell(event{Note: n})
+	}
+	return event{}, nil
+}
+
+func (s *stageRun) flatten(ctx context.Context, store *layers.Store) error {
+	dst := filepath.Join(containersDir(s.req.Root), s.req.Flatten.Container, "rootfs")
+	var dirs []string
+	for _, key := range s.req.Flatten.Layers {
+		dirs = append(dirs, store.Dir(key))
+	}
+	return layers.Flatten(ctx, dst, dirs)
+}
+
+func (s *stageRun) collect(ctx context.Context, store *layers.Store) error {
+	keep := map[string]bool{}
+	for _, key := range s.req.Keep {
+		keep[key] = true
+	}
+	if err := store.Remove(ctx, func(key string) bool { return keep[key] }); err != nil {
+		return err
+	}
+	return store.Sweep()
+}
+
+// stageFlatten fills a container's rootfs directory from its layers.
+func (e *Engine) stageFlatten(ctx context.Context, ct containers.Container, cfg *containers.Config) error {
+	_, err := e.stage(ctx, request{Flatten: &flattenJob{Container: ct.ID, Layers: cfg.Layers}}, nil)
+	if err != nil {
+		return fmt.Errorf("copy the image's files: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,207 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"nook/containers"
+	"nook/containers/monitor"
+	"nook/containers/pid1"
+	"nook/internal/fdpass"
+	"nook/internal/hint"
+	"nook/internal/raw"
+	"nook/internal/safepath"
+	"nook/namespaces"
+	"nook/namespaces/confine"
+	"nook/rootfs"
+)
+
+// started is a container's monitor as the command that started it sees it.
+type started struct {
+	pid     int
+	control *os.File
+	launch  *pid1.Launch
+	program *raw.Program
+}
+
+// close lets go of the monitor, which goes on.
+func (s *started) close() {
+	_ = s.control.Close()
+	s.launch.Close()
+	s.program.Close()
+}
+
+// wait reaps the monitor, so that nothing of a container is left when its
+// foreground command returns.
+func (s *started) wait() {
+	var ws unix.WaitStatus
+	for {
+		if _, err := unix.Wait4(s.pid, &ws, 0, nil); !errors.Is(err, unix.EINTR) {
+			return
+		}
+	}
+}
+
+// pid1Namespaces are pid 1's, but for the network.
+const pid1Namespaces = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWCGROUP
+
+// start starts a container's monitor and pid 1. Both run before this command
+// is done: it writes their id maps and looks their user up meanwhile.
+func (e *Engine) start(ctx context.Context, ct containers.Container, cfg *containers.Config) (s *started, err error) {
+	var f fds
+	defer f.close()
+	ours, control := f.socketpair(unix.SOCK_STREAM)
+	reportR, reportW := f.pipe()
+	mapsR, mapsW := f.pipe()
+	std := openStdio(&f, cfg)
+	dir := f.dir(ct.Path)
+	root, err := e.rootFor(&f, ct, cfg)
+	if err = errors.Join(err, f.err); err != nil {
+		return nil, err
+	}
+	spec, err := e.spec(&f, cfg, root)
+	if err = errors.Join(err, f.err); err != nil {
+		return nil, err
+	}
+	spec.Stdio, spec.TTY = std.inside, std.ttyInside
+	launch, err := pid1.Build(spec)
+	if err != nil {
+		return nil, err
+	}
+	flags := uintptr(pid1Namespaces)
+	if cfg.Network != "host" {
+		flags |= unix.CLONE_NEWNET
+	}
+	spawn := monitor.Spawn{
+		ID: cfg.ID, Pid1: launch.Program(), Flags: flags,
+		Maps: e.ids.MapSelf, MapsFirst: true,
+		Control: control, Dir: dir, Report: reportR,
+		Stdin: std.stdin, Stdout: std.stdout, Stderr: std.stderr, TTY: std.ttyOutside,
+	}
+	if !e.ids.SelfMapped() {
+		spawn.MapsFirst = false
+		spawn.Maps = func(p *raw.Program) {
+			p.Call("close the writing end", unix.SYS_CLOSE, mapsW)
+			p.Wait("wait for the id maps", mapsR)
+		}
+	}
+	program := launch.Program().Part()
+	spawn.Steps(program)
+	pid, err := program.Start(unix.CLONE_NEWUSER|unix.CLONE_NEWPID, reportW)
+	if err != nil {
+		launch.Close()
+		return nil, namespaces.Explain(err)
+	}
+	s = &started{pid: pid, control: os.NewFile(uintptr(f.take(ours)), "control"), launch: launch, program: program}
+	f.drop(reportW)
+	f.drop(control)
+	if err := e.finish(ctx, s, spec.WaitForMaps, mapsW); err != nil {
+		report := os.NewFile(uintptr(f.take(reportR)), "report")
+		defer report.Close()
+		return nil, s.abort(report, err)
+	}
+	return s, nil
+}
+
+// finish does the launcher's part while monitor and pid 1 already run.
+func (e *Engine) finish(ctx context.Context, s *started, maps bool, mapsW int) error {
+	if maps {
+		if err := e.ids.WriteMaps(ctx, s.pid); err != nil {
+			return err
+		}
+		if err := s.launch.MapsWritten(); err != nil {
+			return err
+		}
+		if _, err := unix.Write(mapsW, []byte{1}); err != nil {
+			return fmt.Errorf("let the monitor go on: %w", err)
+		}
+	}
+	return s.launch.Finish(openInRoot)
+}
+
+func openInRoot(root *os.File, unsafePath string) (*os.File, error) {
+	return safepath.RootAt(root).Open(unsafePath, unix.O_RDONLY|unix.O_NONBLOCK, 0)
+}
+
+// abort ends what could not be started and finds out why.
+func (s *started) abort(report *os.File, cause error) error {
+	if !errors.Is(cause, fdpass.ErrGone) {
+		_ = unix.Kill(s.pid, unix.SIGKILL)
+		s.wait()
+		s.close()
+		return cause
+	}
+	// The monitor may be there to tell; or it never came to life, and the
+	// report is still in the pipe.
+	defer s.wait()
+	defer s.close()
+	if err := s.firstWord(); err != nil {
+		return err
+	}
+	if rep, ok, err := raw.ReadReport(report); err == nil && ok {
+		return s.explain(rep)
+	}
+	return cause
+}
+
+// explain turns a report into an error with the exit code that docker gives.
+func (s *started) explain(rep raw.Report) error {
+	return explain(s.program.Error(rep), s.launch.Command())
+}
+
+func explain(e *raw.Error, command string) error {
+	if e.Step != pid1.StepExec {
+		if errors.Is(e, unix.ENOSPC) || errors.Is(e, unix.EUSERS) {
+			return namespaces.Explain(e)
+		}
+		return fmt.Errorf("start the container: %w", e)
+	}
+	exec := fmt.Errorf("exec %q: %w", command, e.Errno)
+	switch {
+	case e.Errno == raw.ErrInterpreter:
+		return hint.WithCode(hint.Errorf("the file is there; the interpreter of its #! line or its dynamic loader isn't",
+			"exec %q: its interpreter is missing: %w", command, unix.ENOENT), hint.ExitNotFound)
+	case errors.Is(e, unix.ENOENT):
+		advice := "is it in the image? see nook inspect for ENTRYPOINT and CMD"
+		if filepath.Base(command) == command {
+			exec = fmt.Errorf("exec %q: not found in PATH: %w", command, e.Errno)
+		}
+		return hint.WithCode(hint.Wrap(exec, advice), hint.ExitNotFound)
+	case errors.Is(e, unix.EACCES):
+		return hint.WithCode(hint.Wrap(exec, "it must be a file, executable for the container's user"), hint.ExitCannotRun)
+	case errors.Is(e, unix.ENOEXEC):
+		return hint.WithCode(hint.Wrap(exec, "it is no program of this machine's kind, or a script without a #! line"), hint.ExitCannotRun)
+	}
+	return hint.WithCode(exec, hint.ExitCannotRun)
+}
+
+// spec is what pid 1 gets to know of the record.
+func (e *Engine) spec(f *fds, cfg *containers.Config, root *rootfs.Root) (pid1.Spec, error) {
+	args := cfg.Command()
+	if len(args) == 0 {
+		return pid1.Spec{}, hint.Errorf("name one after the image: nook run IMAGE COMMAND",
+			"the image has no ENTRYPOINT and no CMD, and no command was given")
+	}
+	spec := pid1.Spec{
+		Root: root, Args: args, Env: cfg.Env, User: cfg.User,
+		WorkingDir: cfg.WorkingDir, Hostname: cfg.Hostname,
+		WaitForMaps: !e.ids.SelfMapped(),
+		SingleID:    e.ids.Mode == namespaces.Single,
+		Loopback:    cfg.Network != "host",
+		Caps:        confine.DefaultCaps,
+		Filter:      confine.Filter(e.ids.Mode == namespaces.Single),
+	}
+	if cfg.Init {
+		init, err := reaper(f)
+		if err != nil {
+			return spec, err
+		}
+		spec.Init = init
+	}
+	return spec, nil
+}

@@ -1,0 +1,83 @@
+package confine
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/moby/sys/user"
+	"golang.org/x/sys/unix"
+
+	"nook/internal/hint"
+)
+
+// User is who the entrypoint runs as.
+type User struct {
+	UID, GID uint32
+	Groups   []uint32
+	Home     string
+}
+
+// ErrNoUser says that an image has no such user or group.
+var ErrNoUser = errors.New("no such user or group")
+
+// LookupUser reads a USER (name|uid[:group|gid], as in the image-spec's
+// config) in the passwd and group files below root. An empty one is root. A
+// number needs no line in passwd; a name does.
+//
+// root is the container's merged root directory; its files are opened beneath
+// it (openat2(2), RESOLVE_IN_ROOT).
+func LookupUser(root *os.File, spec string, open func(root *os.File, unsafePath string) (*os.File, error)) (User, error) {
+	passwd, closePasswd, err := openOptional(root, "etc/passwd", open)
+	if err != nil {
+		return User{}, err
+	}
+	defer closePasswd()
+	group, closeGroup, err := openOptional(root, "etc/group", open)
+	if err != nil {
+		return User{}, err
+	}
+	defer closeGroup()
+	return lookup(spec, passwd, group)
+}
+
+func lookup(spec string, passwd, group io.Reader) (User, error) {
+	if spec == "" {
+		spec = "0"
+	}
+	found, err := user.GetExecUser(spec, &user.ExecUser{Home: "/"}, passwd, group)
+	if err != nil {
+		return User{}, hint.Errorf("--user takes name|uid[:group|gid]; a name must stand in the image's /etc/passwd or /etc/group",
+			"user %q: %w: %w", spec, ErrNoUser, err)
+	}
+	u := User{UID: uint32(found.Uid), GID: uint32(found.Gid), Home: found.Home}
+	for _, g := range found.Sgids {
+		u.Groups = append(u.Groups, uint32(g))
+	}
+	if u.Home == "" {
+		u.Home = "/"
+	}
+	return u, nil
+}
+
+// longest is how much of a passwd or group file is read, in bytes: an image
+// chose its size.
+const longest = 4 << 20
+
+// openOptional opens a file that an image may lack. One that isn't a regular
+// file counts as lacking: a fifo would hold us for ever.
+func openOptional(root *os.File, name string, open func(*os.File, string) (*os.File, error)) (io.Reader, func(), error) {
+	f, err := open(root, name)
+	switch {
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
+		return nil, func() {}, nil
+	case err != nil:
+		return nil, nil, fmt.Errorf("open the image's /%s: %w", name, err)
+	}
+	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
+		_ = f.Close()
+		return nil, func() {}, nil
+	}
+	return io.LimitReader(f, longest), func() { _ = f.Close() }, nil
+}

@@ -1,0 +1,85 @@
+package rootfs
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"nook/internal/raw"
+)
+
+// devices are bound from the host: nobody unprivileged can make device nodes.
+func devices() []string {
+	return []string{"null", "zero", "full", "random", "urandom", "tty"}
+}
+
+// links are what the runtime-spec asks of /dev ("Dev symbolic links").
+func links() [][2]string {
+	return [][2]string{
+		{"/proc/self/fd", "/dev/fd"},
+		{"/proc/self/fd/0", "/dev/stdin"},
+		{"/proc/self/fd/1", "/dev/stdout"},
+		{"/proc/self/fd/2", "/dev/stderr"},
+		{"/proc/kcore", "/dev/core"},
+		{"pts/ptmx", "/dev/ptmx"},
+	}
+}
+
+func (r *Root) dev(p *raw.Program) {
+	mkdir(p, "/dev")
+	p.Call("mount /dev", unix.SYS_MOUNT, "tmpfs", "/dev", "tmpfs", unix.MS_NOSUID|unix.MS_STRICTATIME, "mode=755,size=65536k")
+	for _, name := range devices() {
+		target := "/dev/" + name
+		mkfile(p, target)
+		p.Call("open the host's "+target, sysOpenTree, r.old, target[1:], unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC).SaveTo(r.fd)
+		r.place(p, target)
+	}
+	for _, l := range links() {
+		p.Call("link "+l[1], unix.SYS_SYMLINKAT, l[0], unix.AT_FDCWD, l[1])
+	}
+	for _, dir := range []string{"/dev/pts", "/dev/shm", "/dev/mqueue"} {
+		p.Call("make "+dir, unix.SYS_MKDIRAT, unix.AT_FDCWD, dir, 0o755)
+	}
+	pts := "newinstance,ptmxmode=0666,mode=0620"
+	if r.TTYGroup >= 0 {
+		pts += fmt.Sprintf(",gid=%d", r.TTYGroup)
+	}
+	p.Call("mount /dev/pts", unix.SYS_MOUNT, "devpts", "/dev/pts", "devpts", unix.MS_NOSUID|unix.MS_NOEXEC, pts)
+	p.Call("mount /dev/shm", unix.SYS_MOUNT, "shm", "/dev/shm", "tmpfs", procFlags, fmt.Sprintf("mode=1777,size=%d", r.ShmSize))
+	// A kernel without POSIX message queues has no mqueue either.
+	p.Call("mount /dev/mqueue", unix.SYS_MOUNT, "mqueue", "/dev/mqueue", "mqueue", procFlags, 0).Ignore(unix.ENODEV)
+}
+
+// mkdir adds a directory of the root that an image may lack.
+func mkdir(p *raw.Program, dir string) {
+	p.Call("make "+dir, unix.SYS_MKDIRAT, unix.AT_FDCWD, dir, 0o755).Ignore(unix.EEXIST)
+}
+
+// mkdirAll adds a directory and those above it. What is there already stays,
+// a symlink too: it is resolved inside the root.
+func mkdirAll(p *raw.Program, dir string) {
+	for i := 1; i < len(dir); i++ {
+		if dir[i] == '/' {
+			mkdir(p, dir[:i])
+		}
+	}
+	if dir != "/" {
+		mkdir(p, dir)
+	}
+}
+
+// MkdirAll adds a directory of the container and those above it, 0755 and
+// owned by the container's root. The process's root must be the container's.
+func MkdirAll(p *raw.Program, dir string) { mkdirAll(p, dir) }
+
+// mkfile adds an empty file as a mount point. mknod(2) makes one in one call.
+func mkfile(p *raw.Program, file string) {
+	p.Call("make "+file, unix.SYS_MKNODAT, unix.AT_FDCWD, file, unix.S_IFREG|0o644, 0).Ignore(unix.EEXIST)
+}
+
+// Console adds /dev/console, a bind of the process's own terminal, which must
+// be open as descriptor 0.
+func Console(p *raw.Program) {
+	mkfile(p, "/dev/console")
+	p.Call("mount /dev/console", unix.SYS_MOUNT, "/proc/self/fd/0", "/dev/console", "", unix.MS_BIND, 0)
+}

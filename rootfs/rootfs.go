@@ -1,0 +1,290 @@
+// Package rootfs builds the root file system of a container: an overlay of
+// read-only layers below one writable directory, the kernel's file systems,
+// devices, binds and masks.
+//
+//	root := rootfs.Root{Kind: rootfs.Overlay, Lowers: layers, Upper: upper, Work: work, Dir: dir}
+//	root.Mount(p)    // the overlay, at Dir
+//	root.Enter(p)    // pivot_root(2)
+//	root.Populate(p) // /proc, /sys, /dev, binds, tmpfs
+//	root.Mask(p)     // read-only and hidden paths
+//	root.Leave(p)    // the host's tree goes
+//
+// It adds steps to a program that pid 1 of the container runs (internal/raw);
+// it mounts nothing itself. Every path that an image or a user chose for the
+// inside is resolved after Enter, when the container's root is the process's
+// root and no symlink leads out of it. Which ids exist and what pid 1 may do
+// afterwards is not decided here.
+package rootfs
+
+import (
+	"path"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"nook/internal/raw"
+)
+
+// Kind is how a container gets its own view of its image: the ladder of
+// docs/design/nested.md, best first.
+type Kind string
+
+const (
+	// Overlay: kernel overlayfs, the upper directory beside the record.
+	Overlay Kind = "overlay"
+	// OverlayTmpfs: kernel overlayfs with the upper directory in memory. For
+	// containers that are removed with their end, where the data root's file
+	// system can't carry an upper directory.
+	OverlayTmpfs Kind = "overlay-tmpfs"
+	// Copy: the layers' files copied to a directory of the container's own.
+	Copy Kind = "copy"
+)
+
+// Root describes a container's root file system.
+type Root struct {
+	Kind Kind
+	// Dir is the mount point, an absolute path of the host. For Copy it is
+	// where the files are.
+	Dir string
+	// Lowers are the layers' directories, topmost first.
+	Lowers []Dir
+	// Upper and Work are overlayfs's; for OverlayTmpfs only their FD counts.
+	Upper, Work Dir
+	// UpperMode is the mode of / itself, for OverlayTmpfs.
+	UpperMode uint32
+	// Volatile leaves out all waiting for the disk (overlayfs "volatile").
+	Volatile bool
+	// ReadOnly makes the root read-only when all mount points are made.
+	ReadOnly bool
+	// OwnNet says that the network namespace is the container's own, which
+	// mounting sysfs needs.
+	OwnNet bool
+	// CgroupV2 says that /sys/fs/cgroup is to be a cgroup2 of our own view.
+	CgroupV2 bool
+	// TTYGroup is the group of terminals, -1 where it isn't mapped.
+	TTYGroup int
+	// ShmSize is the size of /dev/shm in bytes.
+	ShmSize int64
+	Binds   []Bind
+	Tmpfs   []Tmpfs
+	// Exists tells what the host has, so that no step tries to mask what
+	// isn't there.
+	Exists func(path string) bool
+
+	old, fd raw.Reg
+}
+
+// Dir is a directory of the host.
+type Dir struct {
+	Path string
+	// FD is the number of an open descriptor, which the steps replace.
+	FD int
+}
+
+// Bind is a file or directory of the host that is seen inside.
+type Bind struct {
+	// Source is absolute and free of symlinks.
+	Source string
+	// Target is absolute, in the container.
+	Target string
+	// Dir says that the source is a directory.
+	Dir      bool
+	ReadOnly bool // recursively: mount_setattr(2), Linux 5.12
+	// NoRecurse leaves out the mounts below the source.
+	NoRecurse bool
+}
+
+// Tmpfs is a file system in memory.
+type Tmpfs struct {
+	Target string
+	Flags  uintptr // MS_*
+	Data   string  // tmpfs(5) options
+}
+
+const (
+	procFlags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+	fdDir     = "/proc/self/fd"
+)
+
+// Mount adds the mount of the root at Dir and makes it the working directory.
+//
+// The layers are named by descriptor, relative to /proc/self/fd: mount(2)
+// takes one page of options, in which 500 layers (the kernel's limit) would
+// not fit by path, and a path with a colon or a comma could not stand in it
+// at all. The descriptors must be opened in this mount namespace ("failed to
+// clone upperpath", fs/overlayfs/super.c).
+func (r *Root) Mount(p *raw.Program) {
+	p.Call("make mounts slaves of the host's", unix.SYS_MOUNT, "", "/", "", unix.MS_REC|unix.MS_SLAVE, 0)
+	switch r.Kind {
+	case Copy:
+		p.Call("bind the root "+r.Dir, unix.SYS_MOUNT, r.Dir, r.Dir, "", unix.MS_BIND|unix.MS_REC, 0)
+	case OverlayTmpfs:
+		r.tmpfsUpper(p)
+		r.overlay(p)
+	default:
+		r.overlay(p)
+	}
+	p.Call("enter the root", unix.SYS_CHDIR, r.Dir)
+}
+
+func (r *Root) tmpfsUpper(p *raw.Program) {
+	p.Call("mount a tmpfs for the writable layer", unix.SYS_MOUNT, "tmpfs", r.Dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=700")
+	for name, to := range map[string]*Dir{"upper": &r.Upper, "work": &r.Work} {
+		dir := path.Join(r.Dir, name)
+		to.Path = dir
+		p.Call("make "+name, unix.SYS_MKDIRAT, unix.AT_FDCWD, dir, 0o700)
+		if name == "upper" {
+			p.Call("set the mode of /", unix.SYS_FCHMODAT, unix.AT_FDCWD, dir, int(r.UpperMode))
+		}
+	}
+}
+
+func (r *Root) overlay(p *raw.Program) {
+	fd := p.Register()
+	for _, d := range append([]Dir{r.Upper, r.Work}, r.Lowers...) {
+		p.Call("open "+d.Path, unix.SYS_OPENAT, unix.AT_FDCWD, d.Path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0).SaveTo(fd)
+		p.Call("place "+d.Path, unix.SYS_DUP3, fd, d.FD, unix.O_CLOEXEC)
+		p.Call("close "+d.Path, unix.SYS_CLOSE, fd)
+	}
+	p.Call("enter "+fdDir, unix.SYS_CHDIR, fdDir)
+	p.Call(StepOverlay, unix.SYS_MOUNT, "overlay", r.Dir, "overlay", 0, r.options())
+}
+
+// StepOverlay is the name of the step that mounts the overlay, by which its
+// error is known: the host refuses overlays, and Copy is the way out.
+const StepOverlay = "mount the overlay"
+
+func (r *Root) options() string {
+	lowers := make([]string, len(r.Lowers))
+	for i, d := range r.Lowers {
+		lowers[i] = strconv.Itoa(d.FD)
+	}
+	// index=off: an upper directory may be used again by another mount.
+	opts := "userxattr,index=off,lowerdir=" + strings.Join(lowers, ":") +
+		",upperdir=" + strconv.Itoa(r.Upper.FD) + ",workdir=" + strconv.Itoa(r.Work.FD)
+	if r.Volatile || r.Kind == OverlayTmpfs {
+		opts += ",volatile"
+	}
+	return opts
+}
+
+// Enter adds the change of root. The host's tree stays reachable through a
+// descriptor until Leave: proc and sysfs can be mounted only while another
+// instance is fully visible (fs/namespace.c, mount_too_revealing).
+func (r *Root) Enter(p *raw.Program) {
+	r.old = p.Call("open the host's root", unix.SYS_OPENAT, unix.AT_FDCWD, "/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0).Save()
+	r.fd = p.Register()
+	p.Call("pivot_root", unix.SYS_PIVOT_ROOT, ".", ".")
+}
+
+// Leave detaches the host's tree, which pivot_root(".", ".") stacked upon the
+// new root (pivot_root(2), NOTES).
+func (r *Root) Leave(p *raw.Program) {
+	p.Call("leave the host's root", unix.SYS_UMOUNT2, ".", unix.MNT_DETACH)
+	p.Call("close the host's root", unix.SYS_CLOSE, r.old)
+	p.Call("enter /", unix.SYS_CHDIR, "/")
+	if r.ReadOnly {
+		r.setReadOnly(p, "make the root read-only", "/", 0)
+	}
+}
+
+// Populate adds what a container finds in its root besides its files. The
+// process's root must be the container's.
+func (r *Root) Populate(p *raw.Program) {
+	r.proc(p)
+	r.sys(p)
+	r.dev(p)
+	for _, t := range r.Tmpfs {
+		mkdirAll(p, t.Target)
+		p.Call("mount a tmpfs on "+t.Target, unix.SYS_MOUNT, "tmpfs", t.Target, "tmpfs", t.Flags, t.Data)
+	}
+	for _, b := range r.Binds {
+		r.bind(p, b)
+	}
+}
+
+func (r *Root) proc(p *raw.Program) {
+	mkdir(p, "/proc")
+	p.Or(func() {
+		p.Call("mount proc", unix.SYS_MOUNT, "proc", "/proc", "proc", procFlags, 0)
+	}, func() {
+		// A host that is a container itself masks parts of its /proc, and the
+		// kernel then refuses a new instance: the host's, read-only.
+		r.hostTree(p, "proc", "/proc")
+	})
+}
+
+func (r *Root) sys(p *raw.Program) {
+	mkdir(p, "/sys")
+	if r.OwnNet {
+		p.Or(func() {
+			p.Call("mount sysfs", unix.SYS_MOUNT, "sysfs", "/sys", "sysfs", procFlags|unix.MS_RDONLY, 0)
+		}, func() { r.hostTree(p, "sys", "/sys") })
+	} else {
+		r.hostTree(p, "sys", "/sys")
+	}
+	if r.CgroupV2 {
+		p.Call("mount cgroup2", unix.SYS_MOUNT, "cgroup2", "/sys/fs/cgroup", "cgroup2", procFlags|unix.MS_RDONLY, 0).IgnoreAll()
+	}
+}
+
+// hostTree binds a tree of the host with all that is mounted below it,
+// read-only.
+func (r *Root) hostTree(p *raw.Program, source, target string) {
+	p.Call("open the host's /"+source, sysOpenTree, r.old, source, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE).SaveTo(r.fd)
+	r.setFlags(p, "make the host's /"+source+" read-only", unix.AT_RECURSIVE, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID)
+	r.place(p, target)
+}
+
+func (r *Root) bind(p *raw.Program, b Bind) {
+	if b.Dir {
+		mkdirAll(p, b.Target)
+	} else {
+		mkdirAll(p, path.Dir(b.Target))
+		mkfile(p, b.Target)
+	}
+	flags := unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_RECURSIVE
+	recursive := unix.AT_RECURSIVE
+	if b.NoRecurse {
+		flags &^= unix.AT_RECURSIVE
+		recursive = 0
+	}
+	source := strings.TrimPrefix(b.Source, "/")
+	if source == "" {
+		source = "."
+	}
+	p.Call("open the source "+b.Source, sysOpenTree, r.old, source, flags).SaveTo(r.fd)
+	if b.ReadOnly {
+		r.setFlags(p, "make "+b.Target+" read-only", recursive, unix.MOUNT_ATTR_RDONLY)
+	}
+	r.place(p, b.Target)
+}
+
+// setFlags adds mount flags to the detached tree in r.fd.
+func (r *Root) setFlags(p *raw.Program, name string, recursive int, flags uint64) {
+	attr := unix.MountAttr{Attr_set: flags}
+	p.Call(name, sysMountSetattr, r.fd, "", unix.AT_EMPTY_PATH|recursive, mountAttr(p, attr), mountAttrSize)
+}
+
+func (r *Root) setReadOnly(p *raw.Program, name, target string, recursive int) {
+	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
+	p.Call(name, sysMountSetattr, unix.AT_FDCWD, target, recursive, mountAttr(p, attr), mountAttrSize)
+}
+
+// place mounts the detached tree in r.fd on target.
+func (r *Root) place(p *raw.Program, target string) {
+	p.Call("mount on "+target, sysMoveMount, r.fd, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_SYMLINKS)
+	p.Call("close the mount of "+target, unix.SYS_CLOSE, r.fd)
+}
+
+// TryProc adds the mount of a new proc instance somewhere, to find out
+// whether the host allows it. It needs new pid and mount namespaces.
+func TryProc(p *raw.Program) {
+	p.Call("mount proc", unix.SYS_MOUNT, "proc", "/proc", "proc", procFlags, 0)
+}
+
+// TrySysfs is TryProc for sysfs; it needs new network and mount namespaces.
+func TrySysfs(p *raw.Program) {
+	p.Call("mount sysfs", unix.SYS_MOUNT, "sysfs", "/sys", "sysfs", procFlags|unix.MS_RDONLY, 0)
+}
