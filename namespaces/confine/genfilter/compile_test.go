@@ -177,3 +177,17 @@ func TestBranchReachesItsTargets(t *testing.T) {
 		}
 	}
 }
+
+func TestLoadReachesWhatIsNotNextToIt(t *testing.T) {
+	var a assembler
+	next := a.ret(1)
+	a.ret(3)
+	a.load(offNumber, next)
+	prog, err := a.program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := run(t, prog, data(0, 0, [6]uint64{})); got != 1 {
+		t.Errorf("got %d, want 1\n%s", got, listing(prog))
+	}
+}
