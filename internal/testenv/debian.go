@@ -1,0 +1,77 @@
+package testenv
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// debianPackages are beyond the smallest Debian: a setuid-free ping, whose
+// postinst sets a file capability, and what sets it.
+const debianPackages = "iputils-ping,libcap2-bin"
+
+// Cache is the directory for what is expensive to make: NOOK_TEST_CACHE, or
+// /var/tmp/nook-test-cache-UID. It outlives the run.
+func Cache() (string, error) {
+	dir := os.Getenv("NOOK_TEST_CACHE")
+	if dir == "" {
+		dir = "/var/tmp/nook-test-cache-" + strconv.Itoa(os.Geteuid())
+	}
+	return dir, os.MkdirAll(dir, 0o700)
+}
+
+// DebianTar returns the path of a root filesystem of Debian bookworm as a tar
+// file, not compressed, with numeric owners. The first call on a machine makes
+// it with mmdebstrap from the machine's own package sources, in a user
+// namespace unless root asks; others wait for it and find it.
+func DebianTar() (string, error) {
+	cache, err := Cache()
+	if err != nil {
+		return "", err
+	}
+	lock, err := os.OpenFile(filepath.Join(cache, "lock"), os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o600)
+	if err != nil {
+		return "", err
+	}
+	defer lock.Close()
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		return "", fmt.Errorf("lock %s: %w", lock.Name(), err)
+	}
+	name := filepath.Join(cache, "debian-bookworm-"+strings.ReplaceAll(debianPackages, ",", "-")+".tar")
+	if _, err := os.Stat(name); err == nil {
+		return name, nil
+	}
+	mode := "unshare"
+	if os.Geteuid() == 0 {
+		mode = "root"
+	}
+	mirror, err := aptSources()
+	if err != nil {
+		return "", err
+	}
+	made := name + ".part"
+	cmd := exec.Command("mmdebstrap", "--quiet", "--mode="+mode, "--variant=minbase", "--format=tar",
+		"--include="+debianPackages, "bookworm", made, mirror)
+	cmd.Dir = "/" // mmdebstrap's helpers look at the working directory
+	// Its root is a sub-id, who can't enter a temporary directory of ours.
+	cmd.Env = append(os.Environ(), "TMPDIR=/var/tmp")
+	if err := run(cmd); err != nil {
+		return "", errors.Join(err, os.RemoveAll(made))
+	}
+	return name, os.Rename(made, name)
+}
+
+// aptSources is the machine's own list of package sources.
+func aptSources() (string, error) {
+	for _, name := range []string{"/etc/apt/sources.list.d/debian.sources", "/etc/apt/sources.list"} {
+		if _, err := os.Stat(name); err == nil {
+			return name, nil
+		}
+	}
+	return "", errors.New("no apt sources: neither debian.sources nor sources.list in /etc/apt")
+}
