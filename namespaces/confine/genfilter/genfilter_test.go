@@ -212,6 +212,12 @@ func (o *oracle) rulesOf(nr uint32) callRules {
 	return c
 }
 
+// looksAtArguments tells whether some verdict depends on more than the number.
+func (c callRules) looksAtArguments() bool {
+	return slices.Contains(c.names, "mknod") || slices.Contains(c.names, "mknodat") ||
+		slices.ContainsFunc(c.rules, func(r map[string]any) bool { return r["args"] != nil })
+}
+
 func (o *oracle) verdict(nr uint32, call callRules, args [6]uint64) uint32 {
 	if o.fakes {
 		for _, name := range call.names {
@@ -354,9 +360,13 @@ func compare(t *testing.T, prog []unix.SockFilter, o *oracle, abi ABI) {
 			try(nr, [6]uint64{math.MaxUint64, 38, 0o060600, 0o020600, 1, 1})
 			continue
 		}
+		step := 8 // where arguments shouldn't matter, a sample of them does
+		if call.looksAtArguments() {
+			step = 1
+		}
 		for i := range 6 {
-			for _, v := range argValues {
-				args := [6]uint64{}
+			for k := i % step; k < len(argValues); k += step {
+				v, args := argValues[k], [6]uint64{}
 				args[i] = v
 				if i < 5 {
 					args[i+1] = 0x103 // a device number behind a mode
