@@ -81,7 +81,8 @@ func Extract(ctx context.Context, stream io.Reader, fs string, ids IDs) (*Layer,
 }
 
 func (l *Layer) extract(ctx context.Context, stream io.Reader) error {
-	archive := tar.NewReader(stream)
+	in := &positioned{r: stream}
+	archive := tar.NewReader(in)
 	for {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("extract: %w", err)
@@ -97,6 +98,10 @@ func (l *Layer) extract(ctx context.Context, stream io.Reader) error {
 			return entryError(header.Name, l.fs, err)
 		}
 		l.entries++
+	}
+	// archive/tar takes an end amid the padding of a header for a good one.
+	if in.at%512 != 0 {
+		return streamError(io.ErrUnexpectedEOF)
 	}
 	// What stands behind the archive's end counts for the digest.
 	if _, err := io.Copy(io.Discard, &cancelled{ctx, stream}); err != nil {
@@ -129,6 +134,18 @@ func entryError(unsafeName, fs string, err error) error {
 		return hint.Wrap(err, "your disk quota is used up: remove something, or choose another file system with --root")
 	}
 	return err
+}
+
+// positioned is a reader that knows how much was read.
+type positioned struct {
+	r  io.Reader
+	at int64
+}
+
+func (p *positioned) Read(b []byte) (int, error) {
+	n, err := p.r.Read(b)
+	p.at += int64(n)
+	return n, err
 }
 
 // cancelled is a reader that ends with its context.
