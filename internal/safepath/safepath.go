@@ -73,7 +73,7 @@ func (r *Root) File() *os.File { return r.dir }
 // unless flags has O_NOFOLLOW. The error is an *os.PathError with the errno.
 func (r *Root) Open(unsafePath string, flags int, mode uint32) (*os.File, error) {
 	flags |= unix.O_CLOEXEC
-	if flags&(unix.O_CREAT|unix.O_TMPFILE) == 0 {
+	if flags&unix.O_CREAT == 0 && flags&unix.O_TMPFILE != unix.O_TMPFILE {
 		// openat2 answers EINVAL to a mode without a use, open ignores it.
 		mode = 0
 	}

@@ -34,6 +34,9 @@ func (r *Root) openWalking(unsafePath string, flags int, mode uint32) (*os.File,
 		if err != nil {
 			return fail(err)
 		}
+		if strings.HasSuffix(here, "/") {
+			flags |= unix.O_DIRECTORY // split dropped the slash
+		}
 		fd, err := openat(dir, base, flags|unix.O_NOFOLLOW, mode)
 		if flags&unix.O_NOFOLLOW != 0 || !mayBeLink(dir, base, flags, err) {
 			_ = dir.Close()
