@@ -70,9 +70,6 @@ func (e *Engine) create(ctx context.Context, o RunOptions) (containers.Container
 
 // outfit adds to a new container what stands beside its record.
 func (e *Engine) outfit(ctx context.Context, ct containers.Container, cfg *containers.Config, o RunOptions) error {
-	if err := writeEtc(ct, cfg); err != nil {
-		return err
-	}
 	if cfg.Rootfs == string(rootfs.Copy) {
 		if err := e.stageFlatten(ctx, ct, cfg); err != nil {
 			return err

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -44,6 +43,11 @@ func (e *Engine) rootFor(f *fds, ct containers.Container, cfg *containers.Config
 		for _, key := range cfg.Layers {
 			r.Lowers = append(r.Lowers, f.rootDir(e.layers.Dir(key)))
 		}
+		skeleton, err := e.skeleton()
+		if err != nil {
+			return nil, err
+		}
+		r.Lowers = append(r.Lowers, f.rootDir(skeleton))
 	}
 	for _, m := range cfg.Mounts {
 		switch m.Type {
@@ -57,10 +61,19 @@ func (e *Engine) rootFor(f *fds, ct containers.Container, cfg *containers.Config
 			r.Tmpfs = append(r.Tmpfs, rootfs.Tmpfs{Target: m.Target, Flags: flags, Data: data})
 		}
 	}
-	for _, name := range etcFiles() {
-		r.Binds = append(r.Binds, rootfs.Bind{Source: filepath.Join(ct.Path, name), Target: "/etc/" + name})
-	}
+	r.Etc = etc(cfg)
 	return r, nil
+}
+
+// skeleton is the lowest layer of all containers. Its last file tells that it
+// is whole.
+func (e *Engine) skeleton() (string, error) {
+	dir := filepath.Join(e.root, "containers", ".skeleton")
+	names := etcNames()
+	if exists(filepath.Join(dir, "etc", names[len(names)-1])) {
+		return dir, nil
+	}
+	return dir, rootfs.Skeleton(dir, names)
 }
 
 func unixMode(m fs.FileMode) uint32 {
@@ -87,11 +100,11 @@ func (e *Engine) ttyGroup() int {
 
 func exists(path string) bool { return unix.Access(path, unix.F_OK) == nil }
 
-// etcFiles are what each container gets for itself, beside its record.
-func etcFiles() []string { return []string{"hosts", "hostname", "resolv.conf"} }
+// etcNames are the files of /etc that each container has for itself.
+func etcNames() []string { return []string{"hosts", "hostname", "resolv.conf"} }
 
-// writeEtc writes them.
-func writeEtc(ct containers.Container, cfg *containers.Config) error {
+// etc is their content.
+func etc(cfg *containers.Config) map[string]string {
 	hosts := "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n" +
 		"fe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n"
 	if cfg.Network == "host" {
@@ -105,14 +118,7 @@ func writeEtc(ct containers.Container, cfg *containers.Config) error {
 	if err != nil { // a host without one
 		resolv = nil
 	}
-	for name, content := range map[string]string{
-		"hosts": hosts, "hostname": cfg.Hostname + "\n", "resolv.conf": string(resolv),
-	} {
-		if err := os.WriteFile(filepath.Join(ct.Path, name), []byte(content), 0o644); err != nil {
-			return fmt.Errorf("create container: %w", err)
-		}
-	}
-	return nil
+	return map[string]string{"hosts": hosts, "hostname": cfg.Hostname + "\n", "resolv.conf": string(resolv)}
 }
 
 // tmpfsOptions reads docker's --tmpfs options: those of tmpfs(5) and the

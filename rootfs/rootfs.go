@@ -17,7 +17,12 @@
 package rootfs
 
 import (
+	"fmt"
+	"maps"
+	"os"
 	"path"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -68,6 +73,9 @@ type Root struct {
 	ShmSize int64
 	Binds   []Bind
 	Tmpfs   []Tmpfs
+	// Etc are files of /etc that are the container's own, by name. They live
+	// in memory and are made anew at each start.
+	Etc map[string]string
 	// Exists tells what the host has, so that no step tries to mask what
 	// isn't there.
 	Exists func(path string) bool
@@ -195,6 +203,7 @@ func (r *Root) Populate(p *raw.Program) {
 	r.proc(p)
 	r.sys(p)
 	r.dev(p)
+	r.etc(p)
 	for _, t := range r.Tmpfs {
 		mkdirAll(p, t.Target)
 		p.Call("mount a tmpfs on "+t.Target, unix.SYS_MOUNT, "tmpfs", t.Target, "tmpfs", t.Flags, t.Data)
@@ -202,6 +211,46 @@ func (r *Root) Populate(p *raw.Program) {
 	for _, b := range r.Binds {
 		r.bind(p, b)
 	}
+}
+
+// etc adds the container's own files of /etc: they are written to /dev's
+// tmpfs, mounted where they belong and then lose the name they had there. On
+// disk they would cost three files to make and to remove at each start.
+func (r *Root) etc(p *raw.Program) {
+	if len(r.Etc) == 0 {
+		return
+	}
+	mkdir(p, "/etc")
+	for _, name := range slices.Sorted(maps.Keys(r.Etc)) {
+		content, source, target := r.Etc[name], "/dev/."+name, "/etc/"+name
+		p.Call("make "+source, unix.SYS_OPENAT, unix.AT_FDCWD, source, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC, 0o644).SaveTo(r.fd)
+		p.Call("write "+target, unix.SYS_WRITE, r.fd, content, len(content))
+		p.Call("close "+target, unix.SYS_CLOSE, r.fd)
+		mkfile(p, target)
+		p.Call("mount "+target, unix.SYS_MOUNT, source, target, "", unix.MS_BIND, 0)
+		p.Call("take away "+source, unix.SYS_UNLINKAT, unix.AT_FDCWD, source, 0)
+	}
+}
+
+// Skeleton makes the mount points of every container in a directory that
+// serves as the lowest layer: an image that has them hides it, and one that
+// lacks them needs no file of its own in each container's writable layer.
+func Skeleton(dir string, etc []string) error {
+	for _, d := range []string{"proc", "sys", "dev", "etc"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
+			return fmt.Errorf("make the skeleton: %w", err)
+		}
+	}
+	for _, name := range etc {
+		f, err := os.OpenFile(filepath.Join(dir, "etc", name), os.O_CREATE|os.O_WRONLY, 0o644)
+		if err != nil {
+			return fmt.Errorf("make the skeleton: %w", err)
+		}
+		if err := f.Close(); err != nil {
+			return fmt.Errorf("make the skeleton: %w", err)
+		}
+	}
+	return nil
 }
 
 func (r *Root) proc(p *raw.Program) {

@@ -80,9 +80,6 @@ func begin() (*monitor, error) {
 }
 
 func (m *monitor) run() error {
-	if err := m.listen(); err != nil {
-		return err
-	}
 	report := os.NewFile(fdReport, "report")
 	rep, refused, err := raw.ReadReport(report)
 	_ = report.Close()
@@ -92,10 +89,16 @@ func (m *monitor) run() error {
 	if refused {
 		return m.refused(rep)
 	}
-	if err := m.started(); err != nil {
-		return err
-	}
 	pumped := m.pump()
+	// Who ended already is not told as running: a file less to write.
+	if !ended() {
+		if err := m.listen(); err != nil {
+			return err
+		}
+		if err := m.started(); err != nil {
+			return err
+		}
+	}
 	status := reap()
 	m.io.ended()
 	pumped.Wait()
@@ -134,8 +137,10 @@ func (m *monitor) ended(status unix.WaitStatus) error {
 	m.state.Status, m.state.Pid, m.state.Monitor = containers.Exited, 0, containers.Process{}
 	m.state.Finished = time.Now().UTC()
 	m.state.ExitCode = exitCode(status)
-	err := m.settle()
+	// The foreground command waits for our end too, so that it finds nothing
+	// left; telling it now lets it get ready meanwhile.
 	m.clients.tell(frame.Exit, ExitStatus{m.state.ExitCode})
+	err := m.settle()
 	m.clients.end()
 	return err
 }
@@ -165,6 +170,13 @@ func exitCode(s unix.WaitStatus) int {
 		return 128 + int(s.Signal())
 	}
 	return s.ExitStatus()
+}
+
+// ended tells whether pid 1 of the container is a zombie already.
+func ended() bool {
+	var info unix.Siginfo
+	err := unix.Waitid(unix.P_PID, child, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
+	return err == nil && info.Signo != 0
 }
 
 // reap waits for pid 1 of the container, and for whatever else became ours.
