@@ -105,7 +105,7 @@ func (l *loader) dockerImage(entry dockerEntry) (candidate, error) {
 	if err != nil {
 		return candidate{}, err
 	}
-	data, err := readLimited(file.path, maxJSON)
+	data, err := readJSONFile(file.path)
 	if err != nil {
 		return candidate{}, fmt.Errorf("image config: %w", err)
 	}

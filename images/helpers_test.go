@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -65,7 +66,7 @@ func readBundle(t testing.TB, r io.Reader) *bundle {
 	out := &bundle{t: t, bodies: make(map[string][]byte)}
 	for tr := tar.NewReader(r); ; {
 		header, err := tr.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return out
 		}
 		if err != nil {

@@ -28,7 +28,7 @@ func (l *loader) fromLayout() ([]candidate, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, err := readLimited(file.path, maxJSON)
+	data, err := readJSONFile(file.path)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", indexFile, err)
 	}
@@ -171,11 +171,10 @@ func (l *loader) names(entry Descriptor) ([]Reference, error) {
 	}
 	if !strings.ContainsAny(name, ":/@") {
 		// Only a tag. A file whose own name makes no image name gives none.
-		ref, err := ParseReference(l.base + ":" + name)
-		if err != nil {
-			return nil, nil
+		if ref, err := ParseReference(l.base + ":" + name); err == nil {
+			return []Reference{ref}, nil
 		}
-		return []Reference{ref}, nil
+		return nil, nil
 	}
 	ref, err := ParseReference(name)
 	if err != nil {

@@ -295,7 +295,7 @@ func (l *loader) readJSON(name string, v any) error {
 	if err != nil {
 		return err
 	}
-	data, err := readLimited(file.path, maxJSON)
+	data, err := readJSONFile(file.path)
 	if err != nil {
 		return fmt.Errorf("%s in the archive: %w", name, err)
 	}
@@ -336,7 +336,7 @@ func (l *loader) blobData(what string, d Descriptor) ([]byte, staged, error) {
 	if err != nil {
 		return nil, staged{}, err
 	}
-	data, err := readLimited(file.path, maxJSON)
+	data, err := readJSONFile(file.path)
 	if err != nil {
 		return nil, staged{}, fmt.Errorf("%s %s: %w", what, d.Digest, err)
 	}

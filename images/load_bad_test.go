@@ -125,7 +125,14 @@ func TestLoadRefusesBadLayouts(t *testing.T) {
 	}{
 		{"a layer's content", func(b *bundle) {
 			b.editManifest(func(m *Manifest) { b.bodies[blobsDir+"/"+hexOf(m.Layers[1].Digest)][600]++ })
-		}, "layer 2: the content does not match: it has digest sha256:", ErrDigest},
+		}, "and should have sha256:", ErrDigest},
+		{"the config's content", func(b *bundle) {
+			b.editManifest(func(m *Manifest) { b.set(blobsDir+"/"+hexOf(m.Config.Digest), []byte(`{"rootfs":{"type":"layers"}}`)) })
+		}, "config: the content does not match: it has digest sha256:", ErrDigest},
+		{"the manifest's content", func(b *bundle) {
+			var idx index
+			b.edit(indexFile, &idx, func() { b.set(blobsDir+"/"+hexOf(idx.Manifests[0].Digest), []byte(`{}`)) })
+		}, "manifest: the content does not match: it has digest sha256:", ErrDigest},
 		{"a layer's size", func(b *bundle) {
 			b.editManifest(func(m *Manifest) { m.Layers[0].Size++ })
 		}, "bytes and should have", ErrDigest},
@@ -381,5 +388,20 @@ func TestLoadDirectoryRefusesWhatLeadsOut(t *testing.T) {
 	}
 	_, err = s.Load(t.Context(), LoadOptions{Path: dir})
 	wantError(t, err, "the directory has no index.json", "")
+	if err := os.Remove(index); err != nil {
+		t.Fatal(err)
+	}
+	if err := small().WriteOCIDir(dir); err != nil {
+		t.Fatal(err)
+	}
+	blobs, err := filepath.Glob(filepath.Join(dir, blobsDir, "*"))
+	if err != nil || len(blobs) != 4 {
+		t.Fatal(blobs, err)
+	}
+	if err := errors.Join(os.Remove(blobs[0]), syscall.Mkfifo(blobs[0], 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.Load(t.Context(), LoadOptions{Path: dir})
+	wantError(t, err, "the archive lacks", "")
 	wantEmpty(t, s)
 }

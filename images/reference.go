@@ -104,8 +104,9 @@ func splitRegistry(name string) (registry, path string) {
 }
 
 func checkRegistry(s string) error {
-	host, port := s, ""
+	host := s
 	if i := strings.LastIndexByte(s, ':'); i >= 0 && !strings.HasSuffix(s, "]") {
+		var port string
 		host, port = s[:i], s[i+1:]
 		if port == "" || strings.Trim(port, digits) != "" {
 			return fmt.Errorf("%q is not a port", port)

@@ -71,10 +71,10 @@ func planRemoval(list []Image, nameOrID string, opts RemoveOptions) (removalPlan
 	if err != nil {
 		return removalPlan{}, err
 	}
-	var plan removalPlan
+	names, byID := namesGiven(img, nameOrID)
+	plan := removalPlan{names: names}
 	given := []Image{img}
-	byID := false
-	if plan.names, byID = namesGiven(img, nameOrID); byID {
+	if byID {
 		given = given[:0]
 		for _, other := range list {
 			if other.ID == img.ID {

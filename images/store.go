@@ -366,7 +366,7 @@ func (s *Store) readBlob(digest string) ([]byte, error) {
 	if err := checkDigest(digest); err != nil {
 		return nil, err
 	}
-	data, err := readLimited(s.blobPath(digest), maxJSON)
+	data, err := readJSONFile(s.blobPath(digest))
 	if err != nil {
 		return nil, err
 	}
@@ -376,22 +376,19 @@ func (s *Store) readBlob(digest string) ([]byte, error) {
 	return data, nil
 }
 
-func readLimited(path string, limit int64) ([]byte, error) {
+// readJSONFile reads a file that should be of the size of JSON.
+func readJSONFile(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	return readAll(f, limit)
-}
-
-func readAll(r io.Reader, limit int64) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(r, limit+1))
+	data, err := io.ReadAll(io.LimitReader(f, maxJSON+1))
 	if err != nil {
 		return nil, err
 	}
-	if int64(len(data)) > limit {
-		return nil, fmt.Errorf("is larger than %d MiB", limit>>20)
+	if len(data) > maxJSON {
+		return nil, fmt.Errorf("is larger than %d MiB", maxJSON>>20)
 	}
 	return data, nil
 }

@@ -139,6 +139,8 @@ func TestTag(t *testing.T) {
 		{"a:1", "localhost:5000/x/a:2"}, // one more
 		{hexOf(a.ID)[:8], "b:1"},        // takes the last name of b
 		{b.ID, "c"},                     // which gets one again
+		{b.ID, "d"},                     // and another,
+		{"a:1", "d"},                    // and keeps the first
 		{"c", "c"},
 	} {
 		if err := s.Tag(t.Context(), step.src, step.dst); err != nil {
@@ -146,7 +148,7 @@ func TestTag(t *testing.T) {
 		}
 	}
 	want := map[string][]string{
-		a.ID: {"docker.io/library/a:1", "docker.io/library/b:1", "localhost:5000/x/a:2"},
+		a.ID: {"docker.io/library/a:1", "docker.io/library/b:1", "docker.io/library/d:latest", "localhost:5000/x/a:2"},
 		b.ID: {"docker.io/library/c:latest"},
 	}
 	got := list(t, s)
@@ -159,7 +161,7 @@ func TestTag(t *testing.T) {
 			t.Errorf("%s lost what is cached: %+v", ShortID(img.ID), img)
 		}
 	}
-	if idx, err := s.readIndex(); err != nil || len(idx.Manifests) != 4 || len(got) != 2 {
+	if idx, err := s.readIndex(); err != nil || len(idx.Manifests) != 5 || len(got) != 2 {
 		t.Errorf("got %+v, %v and %d images, want one entry a name", idx, err, len(got))
 	}
 	wantError(t, s.Tag(t.Context(), "none", "x"), "no such image", "nook load")
