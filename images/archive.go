@@ -265,34 +265,3 @@ func (a *dirArchive) file(name string) (staged, error) {
 	}
 	return file, err
 }
-
-type readerFunc func([]byte) (int, error)
-
-func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
-
-// watched is r that tells add how much was read and ends with ctx.
-func watched(ctx context.Context, r io.Reader, add func(int64)) io.Reader {
-	return readerFunc(func(p []byte) (int, error) {
-		if err := ctx.Err(); err != nil {
-			return 0, err
-		}
-		n, err := r.Read(p)
-		if n > 0 {
-			add(int64(n))
-		}
-		return n, err
-	})
-}
-
-// interruptible makes Read return when ctx ends, though r may block for ever,
-// as a pipe or a terminal does. Then one goroutine stays in r.Read until r
-// gives something. The caller closes what it gets.
-func interruptible(ctx context.Context, r io.Reader) io.ReadCloser {
-	reader, writer := io.Pipe()
-	stop := context.AfterFunc(ctx, func() { _ = writer.CloseWithError(ctx.Err()) })
-	go func() {
-		_ = writer.CloseWithError(copyAll(writer, r))
-		stop()
-	}()
-	return reader
-}

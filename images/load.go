@@ -8,9 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
-	"path/filepath"
-	"strings"
 
 	"nook/internal/hint"
 )
@@ -197,74 +194,6 @@ func unpackedSize(layers []Layer) int64 {
 	return sum
 }
 
-// put adds an image to the index under its names, taking them from whatever
-// had them; an image that loses its last name stays as an entry without one.
-func (idx *index) put(entry Descriptor, names []Reference) {
-	for _, ref := range names {
-		idx.rename(entry, ref.String())
-	}
-	for _, other := range idx.Manifests {
-		if other.Digest == entry.Digest {
-			return
-		}
-	}
-	idx.Manifests = append(idx.Manifests, entry)
-}
-
-// rename gives entry a name, and takes away the image's entry without one.
-func (idx *index) rename(entry Descriptor, name string) {
-	kept := idx.Manifests[:0:0]
-	for _, other := range idx.Manifests {
-		old := entryName(other)
-		switch {
-		case old == "" && other.Digest == entry.Digest:
-		case old != name:
-			kept = append(kept, other)
-		case other.Digest != entry.Digest && !idx.hasOtherName(other.Digest, name):
-			kept = append(kept, withName(other, ""))
-		}
-	}
-	idx.Manifests = append(kept, withName(entry, name))
-}
-
-func (idx *index) hasOtherName(digest, name string) bool {
-	for _, entry := range idx.Manifests {
-		if entry.Digest == digest && entryName(entry) != name {
-			return true
-		}
-	}
-	return false
-}
-
-// withName is entry with annotations of its own, a name among them.
-func withName(entry Descriptor, name string) Descriptor {
-	annotations := make(map[string]string, len(entry.Annotations)+1)
-	for key, value := range entry.Annotations {
-		annotations[key] = value
-	}
-	delete(annotations, annotationRefName)
-	if name != "" {
-		annotations[annotationRefName] = name
-	}
-	entry.Annotations = annotations
-	return entry
-}
-
-// baseName makes busybox of /tmp/BusyBox.tar.gz.
-func baseName(path string) string {
-	if path == "" {
-		return ""
-	}
-	if abs, err := filepath.Abs(path); err == nil {
-		path = abs
-	}
-	base := strings.ToLower(filepath.Base(path))
-	for _, ext := range []string{".gz", ".zst", ".tgz", ".tar", ".oci"} {
-		base = strings.TrimSuffix(base, ext)
-	}
-	return base
-}
-
 // interpret finds the images of an archive. Where docker wrote an OCI layout
 // and a manifest.json side by side, the layout counts: it has the digests that
 // the registry knows.
@@ -350,56 +279,4 @@ func (g *staging) keepJSON(v any) (staged, error) {
 		return staged{}, err
 	}
 	return g.keepBytes(bytes.NewReader(data))
-}
-
-// input is an opened LoadOptions.Path or Input.
-type input struct {
-	root   *os.Root  // a directory
-	stream io.Reader // anything else
-	size   int64     // 0 when unknown
-	close  func()
-}
-
-func openInput(ctx context.Context, path string, stream io.Reader) (*input, error) {
-	if path == "" {
-		r := interruptible(ctx, stream)
-		return &input{stream: r, close: func() { _ = r.Close() }}, nil
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	info, err := f.Stat()
-	if err != nil {
-		_ = f.Close()
-		return nil, err
-	}
-	switch {
-	case info.IsDir():
-		_ = f.Close()
-		root, err := os.OpenRoot(path)
-		if err != nil {
-			return nil, err
-		}
-		return &input{root: root, close: func() { _ = root.Close() }}, nil
-	case info.Mode().IsRegular():
-		return &input{stream: f, size: info.Size(), close: func() { _ = f.Close() }}, nil
-	}
-	r := interruptible(ctx, f)
-	return &input{stream: r, close: func() { _ = r.Close(); _ = f.Close() }}, nil
-}
-
-func (in *input) archive(ctx context.Context, stage *staging, add func(int64)) (archive, error) {
-	if in.root == nil {
-		return readTar(ctx, in, watched(ctx, in.stream, add), stage)
-	}
-	a := &dirArchive{
-		root: in.root, stage: stage, copied: make(map[string]staged),
-		watch: func(r io.Reader) io.Reader { return watched(ctx, r, add) },
-	}
-	if !a.has(indexFile) {
-		return nil, hint.Errorf("nook load takes an archive file or an OCI layout directory; a root filesystem goes through tar and nook import",
-			"%w: the directory has no %s", ErrNotArchive, indexFile)
-	}
-	return a, nil
 }
