@@ -139,9 +139,9 @@ func TestTag(t *testing.T) {
 		{"a:1", "localhost:5000/x/a:2"}, // one more
 		{hexOf(a.ID)[:8], "b:1"},        // takes the last name of b
 		{b.ID, "c"},                     // which gets one again
-		{b.ID, "d"},                     // and another,
-		{"a:1", "d"},                    // and keeps the first
 		{"c", "c"},
+		{b.ID, "d"},  // and another,
+		{"a:1", "d"}, // and keeps the first
 	} {
 		if err := s.Tag(t.Context(), step.src, step.dst); err != nil {
 			t.Fatalf("tag %s %s: %v", step.src, step.dst, err)
