@@ -62,7 +62,7 @@ func (e *Engine) create(ctx context.Context, o RunOptions) (containers.Container
 		return none, nil, err
 	}
 	if err := e.outfit(ctx, ct, cfg, o); err != nil {
-		_ = ct.Remove(cfg.Name)
+		e.remove(ct, cfg)
 		return none, nil, err
 	}
 	return ct, cfg, nil

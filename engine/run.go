@@ -33,7 +33,7 @@ func (e *Engine) Run(ctx context.Context, o RunOptions, streams Streams) (code i
 	running := false
 	defer func() {
 		if err != nil && !running {
-			_ = ct.Remove(cfg.Name)
+			e.remove(ct, cfg)
 			if o.CIDFile != "" {
 				_ = os.Remove(o.CIDFile)
 			}
@@ -54,6 +54,16 @@ func (e *Engine) Run(ctx context.Context, o RunOptions, streams Streams) (code i
 		s.wait()
 	}
 	return code, err
+}
+
+// remove removes a container that never ran. Overlayfs has left directories
+// in its work directory that only the user namespace's root can enter. What
+// went wrong before is told, not what goes wrong here.
+func (e *Engine) remove(ct containers.Container, cfg *containers.Config) {
+	if ct.Remove(cfg.Name) == nil {
+		return
+	}
+	_, _ = e.stage(context.Background(), request{Remove: ct.ID, Name: cfg.Name}, nil)
 }
 
 // refusesOverlay tells whether the host, and not the container, is the reason.

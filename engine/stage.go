@@ -43,7 +43,9 @@ type request struct {
 	Keep    []string `json:"keep,omitempty"`
 	// KeepChains are the diff ids of the images that stay.
 	KeepChains [][]string `json:"keepChains,omitempty"`
-	Remove     string     `json:"remove,omitempty"` // a container's id
+	// Remove is the id of a container, Name its name.
+	Remove string `json:"remove,omitempty"`
+	Name   string `json:"name,omitempty"`
 }
 
 type unpackSource struct {
@@ -260,11 +262,7 @@ func (s *stageRun) run(ctx context.Context) (event, error) {
 		return event{}, s.collect(ctx, store)
 	case s.req.Remove != "":
 		ct := containers.Open(containersDir(s.req.Root)).At(s.req.Remove)
-		cfg, err := ct.Config()
-		if err != nil {
-			return event{}, err
-		}
-		return event{}, ct.Remove(cfg.Name)
+		return event{}, ct.Remove(s.req.Name)
 	}
 	return event{}, errors.New("a stage without a job")
 }

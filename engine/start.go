@@ -47,8 +47,8 @@ func (s *started) wait() {
 	}
 }
 
-// pid1Namespaces are pid 1's, but for the network.
-const pid1Namespaces = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWCGROUP
+// pid1Namespaces are those that pid 1 makes for itself, but for the network.
+const pid1Namespaces = unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWCGROUP
 
 // start starts a container's monitor and pid 1. Both run before this command
 // is done: it writes their id maps and looks their user up meanwhile.
@@ -73,12 +73,8 @@ func (e *Engine) start(ctx context.Context, ct containers.Container, cfg *contai
 	if err != nil {
 		return nil, err
 	}
-	flags := uintptr(pid1Namespaces)
-	if cfg.Network != "host" {
-		flags |= unix.CLONE_NEWNET
-	}
 	spawn := monitor.Spawn{
-		ID: cfg.ID, Pid1: launch.Program(), Flags: flags,
+		ID: cfg.ID, Pid1: launch.Program(),
 		Maps: e.ids.MapSelf, MapsFirst: true,
 		Control: control, Dir: dir, Report: reportR,
 		Stdin: std.stdin, Stdout: std.stdout, Stderr: std.stderr, TTY: std.ttyOutside,
@@ -192,9 +188,13 @@ func (e *Engine) spec(f *fds, cfg *containers.Config, root *rootfs.Root) (pid1.S
 		WorkingDir: cfg.WorkingDir, Hostname: cfg.Hostname,
 		WaitForMaps: !e.ids.SelfMapped(),
 		SingleID:    e.ids.Mode == namespaces.Single,
+		Namespaces:  pid1Namespaces,
 		Loopback:    cfg.Network != "host",
 		Caps:        confine.DefaultCaps,
 		Filter:      confine.Filter(e.ids.Mode == namespaces.Single),
+	}
+	if cfg.Network != "host" {
+		spec.Namespaces |= unix.CLONE_NEWNET
 	}
 	if cfg.Init {
 		init, err := reaper(f)

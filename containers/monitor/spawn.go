@@ -26,10 +26,9 @@ const Name = "nook-monitor"
 // Spawn describes how a monitor is started.
 type Spawn struct {
 	ID string
-	// Pid1 are the steps of the container's first process, forked with Flags
-	// (CLONE_NEW*).
-	Pid1  *raw.Program
-	Flags uintptr
+	// Pid1 are the steps of the container's first process, which begins in a
+	// pid namespace of its own.
+	Pid1 *raw.Program
 	// Maps are steps that run first: writing our own id maps, or waiting
 	// until another wrote them.
 	Maps func(p *raw.Program)
@@ -63,7 +62,7 @@ func (s *Spawn) Steps(p *raw.Program) {
 	if s.MapsFirst {
 		s.Maps(p)
 	}
-	p.Fork("fork pid 1", s.Flags, s.Pid1)
+	p.Fork("fork pid 1", unix.CLONE_NEWPID, s.Pid1)
 	if !s.MapsFirst {
 		s.Maps(p)
 	}

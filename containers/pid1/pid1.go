@@ -49,6 +49,9 @@ type Spec struct {
 	WaitForMaps bool
 	// SingleID says that only id 0 exists in the user namespace.
 	SingleID bool
+	// Namespaces are the CLONE_NEW* flags of what pid 1 makes for itself: all
+	// but the user and the pid namespace, in which it is started.
+	Namespaces uintptr
 	// Loopback brings lo up: the network namespace is new.
 	Loopback bool
 	Caps     confine.Caps
@@ -137,6 +140,9 @@ func (l *Launch) steps() {
 	p, s := l.prog, &l.spec
 	p.Call("close the launcher's end", unix.SYS_CLOSE, l.sync[0])
 	p.Call("begin a session", unix.SYS_SETSID)
+	// Not by the flags of clone(2), in whose call the parent waits for the new
+	// namespaces to be made: the monitor has its own start to make meanwhile.
+	p.Call("make namespaces", unix.SYS_UNSHARE, s.Namespaces)
 	if s.WaitForMaps {
 		p.Wait("wait for the id maps", l.sync[1])
 	}
