@@ -107,16 +107,19 @@ func imageRows(all []images.Image, pattern string, whole bool, now time.Time) ([
 	rows := []imageRow{}
 	for _, image := range all {
 		row := imageRow{
-			Containers: "N/A",
-			Digest:     noName,
-			ID:         shortID(image.ID, whole),
-			Repository: noName,
-			SharedSize: "N/A",
-			Size:       units.HumanSizeWithPrecision(float64(imageSize(image)), 3),
-			Tag:        noName,
-			UniqueSize: "N/A",
+			Containers:   "N/A",
+			CreatedAt:    "N/A",
+			CreatedSince: "N/A",
+			Digest:       noName,
+			ID:           shortID(image.ID, whole),
+			Repository:   noName,
+			SharedSize:   "N/A",
+			Size:         units.HumanSizeWithPrecision(float64(imageSize(image)), 3),
+			Tag:          noName,
+			UniqueSize:   "N/A",
 		}
-		if !image.Created.IsZero() {
+		// Builds that anyone can repeat set the time to 0.
+		if image.Created.Unix() > 0 {
 			row.CreatedAt = image.Created.In(now.Location()).Format("2006-01-02 15:04:05 -0700 MST")
 			row.CreatedSince = units.HumanDuration(now.Sub(image.Created)) + " ago"
 		}

@@ -16,7 +16,7 @@ func someImages() []images.Image {
 			Manifest: images.Descriptor{Digest: id("1")}, Created: now.Add(-15 * 24 * time.Hour), Size: 2_000_000, UnpackedSize: 4_261_502},
 		{ID: id("b"), Names: []string{"localhost:5000/team/web:v2"},
 			Manifest: images.Descriptor{Digest: id("2")}, Created: now.Add(-70 * time.Second), Size: 117_000_000},
-		{ID: id("c"), Manifest: images.Descriptor{Digest: id("3")}, Size: 12},
+		{ID: id("c"), Manifest: images.Descriptor{Digest: id("3")}, Created: time.Unix(0, 0), Size: 12},
 	}
 }
 
