@@ -198,7 +198,8 @@ func (l *Launch) sendRoot(p *raw.Program) {
 	p.Call("place the root's descriptor", unix.SYS_DUP3, fd, l.rootFD, unix.O_CLOEXEC)
 	sendFD(p, "send the root", l.sync[1], l.rootFD)
 	p.Call("close the root's descriptor", unix.SYS_CLOSE, fd)
-	p.Call("close the root's copy", unix.SYS_CLOSE, l.rootFD)
+	// The copy stays: its number must not become another descriptor's, as
+	// terminal uses it again. It ends with execve.
 }
 
 // sendFD adds a sendmsg(2) of one byte with a descriptor (unix(7),

@@ -37,7 +37,6 @@ func (l *Launch) terminal(p *raw.Program) {
 	}
 	p.Call("close the terminal", unix.SYS_CLOSE, slave)
 	p.Call("close the terminal's master", unix.SYS_CLOSE, master)
-	p.Call("close the master's copy", unix.SYS_CLOSE, l.rootFD)
 	rootfs.Console(p)
 }
 
