@@ -80,31 +80,37 @@ func (h *host) left() []string {
 	return append(out, h.halfMade()...)
 }
 
-// entries lists a directory, which may be missing, but for lock files.
+// entries lists a directory, which may be missing, but for lock files and what
+// nook keeps for the next container.
 func entries(dir string) []string {
 	list, _ := os.ReadDir(dir)
 	var out []string
 	for _, e := range list {
-		if !strings.Contains(e.Name(), "lock") {
+		switch {
+		case strings.HasSuffix(e.Name(), "lock") || e.Name() == ".skeleton":
+		case e.Name() == "names":
+			out = append(out, entries(filepath.Join(dir, "names"))...)
+		default:
 			out = append(out, filepath.Join(dir, e.Name()))
 		}
 	}
 	return out
 }
 
-// halfMade finds staging directories and temporary files in the data root.
+// halfMade finds what lies in staging directories of the data root, and
+// temporary files.
 func (h *host) halfMade() []string {
 	var out []string
+	for _, pattern := range []string{"*/.staging", ".staging"} {
+		dirs, _ := filepath.Glob(filepath.Join(h.root, pattern))
+		for _, d := range dirs {
+			out = append(out, entries(d)...)
+		}
+	}
 	for _, pattern := range []string{"*", "*/*", "*/*/*"} {
 		names, _ := filepath.Glob(filepath.Join(h.root, pattern))
 		for _, n := range names {
-			base := filepath.Base(n)
-			if base == "staging" || base == "tmp" {
-				continue // the place itself may stay; what is in it may not
-			}
-			in := filepath.Base(filepath.Dir(n))
-			if in == "staging" || in == "tmp" || strings.Contains(base, ".tmp") ||
-				strings.HasPrefix(base, "tmp") || strings.HasPrefix(base, ".staging") || strings.HasPrefix(base, "staging-") {
+			if base := filepath.Base(n); strings.Contains(base, ".tmp") || strings.HasPrefix(base, "tmp") {
 				out = append(out, "half made: "+n)
 			}
 		}

@@ -120,10 +120,12 @@ func cmdPty(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	shown, readErr := readPty(master)
 	shown = append(early, shown...)
+	if readErr != nil {
+		_ = cmd.Process.Kill()
+	}
 	waitErr := cmd.Wait()
 	ts.Check(os.WriteFile(ts.MkAbs(f.Arg(0)), bytes.ReplaceAll(shown, []byte("\r\n"), []byte("\n")), 0o644))
 	if readErr != nil {
-		_ = cmd.Process.Kill()
 		ts.Fatalf("read the terminal: %v; it showed %q", readErr, shown)
 	}
 	if got := cmd.ProcessState.ExitCode(); got != *exits {
@@ -147,4 +149,4 @@ func termios(f *os.File) (modes *unix.Termios, err error) {
 }
 
 // deadline bounds a terminal that never says what is waited for.
-func deadline() time.Time { return time.Now().Add(time.Minute) }
+func deadline() time.Time { return time.Now().Add(patience) }
