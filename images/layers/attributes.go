@@ -37,8 +37,8 @@ const (
 	maxID = 1<<32 - 2
 )
 
-// attributes reads a header. The name is for notes.
-func (l *Layer) attributes(name string, h *tar.Header) (*attributes, error) {
+// attributes reads a header.
+func (l *Layer) attributes(h *tar.Header) (*attributes, error) {
 	if h.Uid < 0 || h.Uid > maxID || h.Gid < 0 || h.Gid > maxID {
 		return nil, fmt.Errorf("its owner %d:%d is none that the kernel has", h.Uid, h.Gid)
 	}
@@ -94,7 +94,7 @@ func (l *Layer) own(d *dir, name string, a *attributes) {
 
 // file makes a regular file.
 func (l *Layer) file(ctx context.Context, d *dir, name string, h *tar.Header, content io.Reader) error {
-	a, err := l.attributes("", h)
+	a, err := l.attributes(h)
 	if err != nil {
 		return err
 	}

@@ -125,17 +125,24 @@ func isTar(head []byte) bool {
 	return err == nil || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
+// packingError is an error of the packing around a tar stream.
+type packingError struct{ error }
+
+func (e *packingError) Unwrap() error { return e.error }
+
 // packedError says in plain words what the decoders' errors mean.
 func packedError(kind Compression, err error) error {
 	switch {
-	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
-		return fmt.Errorf("read layer: %s stream is cut off: %w", kind, io.ErrUnexpectedEOF)
-	case errors.Is(err, gzip.ErrChecksum), errors.Is(err, zstd.ErrCRCMismatch):
-		return fmt.Errorf("read layer: %s stream is damaged: its checksum is wrong: %w", kind, err)
-	case errors.Is(err, zstd.ErrWindowSizeExceeded), errors.Is(err, zstd.ErrDecoderSizeExceeded):
-		return fmt.Errorf("read layer: %s stream wants over %d MiB of memory: %w", kind, maxWindow>>20, err)
 	case kind == Uncompressed:
 		return fmt.Errorf("read layer: %w", err)
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
+		err = fmt.Errorf("read layer: %s stream is cut off: %w", kind, io.ErrUnexpectedEOF)
+	case errors.Is(err, gzip.ErrChecksum), errors.Is(err, zstd.ErrCRCMismatch):
+		err = fmt.Errorf("read layer: %s stream is damaged: its checksum is wrong: %w", kind, err)
+	case errors.Is(err, zstd.ErrWindowSizeExceeded), errors.Is(err, zstd.ErrDecoderSizeExceeded):
+		err = fmt.Errorf("read layer: %s stream wants over %d MiB of memory: %w", kind, maxWindow>>20, err)
+	default:
+		err = fmt.Errorf("read layer: %s stream: %w", kind, err)
 	}
-	return fmt.Errorf("read layer: %s stream: %w", kind, err)
+	return &packingError{err}
 }

@@ -77,7 +77,7 @@ func TestDecompressUnpacks(t *testing.T) {
 			if got, want := s.diffID(), digestOf(plain); got != want {
 				t.Errorf("got digest %s, want %s", got, want)
 			}
-			if n, err := s.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+			if n, err := s.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
 				t.Errorf("after the end: got %d, %v", n, err)
 			}
 		})

@@ -51,14 +51,6 @@ type Layer struct {
 	done    bool
 }
 
-// link is a hard link to a file of a layer below.
-type link struct {
-	dir     *dir
-	name    string
-	target  string
-	dropped bool
-}
-
 // Extract unpacks a tar stream into the empty directory fs, which nobody else
 // may touch meanwhile. The stream is read to its end, also beyond the
 // archive's. What the layer needs of those below is left to Finish, and
@@ -115,18 +107,22 @@ func streamError(err error) error {
 	if errors.Is(err, tar.ErrHeader) {
 		return errors.New("extract: not a tar stream, or a damaged one")
 	}
-	if errors.Is(err, io.ErrUnexpectedEOF) && err == io.ErrUnexpectedEOF {
-		return fmt.Errorf("extract: the tar stream is cut off: %w", err)
+	return fmt.Errorf("extract: %w", cutOff(err))
+}
+
+// cutOff puts the end of the tar stream into words, unless it was the packing
+// that ended too early.
+func cutOff(err error) error {
+	var packing *packingError
+	if errors.Is(err, io.ErrUnexpectedEOF) && !errors.As(err, &packing) {
+		return fmt.Errorf("the tar stream is cut off: %w", err)
 	}
-	return fmt.Errorf("extract: %w", err)
+	return err
 }
 
 // entryError names the entry, and says what helps where the cause is known.
 func entryError(unsafeName, fs string, err error) error {
-	if err == io.ErrUnexpectedEOF {
-		err = fmt.Errorf("the tar stream is cut off: %w", err)
-	}
-	err = fmt.Errorf("extract %s: %w", printable(unsafeName), err)
+	err = fmt.Errorf("extract %s: %w", printable(unsafeName), cutOff(err))
 	switch {
 	case errors.Is(err, unix.ENOSPC):
 		return hint.Wrap(err, "make room on the file system of "+fs+", or choose another with --root")
@@ -230,7 +226,7 @@ func (l *Layer) rootEntry(h *tar.Header) error {
 	if h.Typeflag != tar.TypeDir {
 		return errNotRooted
 	}
-	a, err := l.attributes(".", h)
+	a, err := l.attributes(h)
 	if err != nil {
 		return err
 	}
@@ -257,10 +253,10 @@ func (l *Layer) whiteout(d *dir, hidden string) error {
 	return nil
 }
 
-// put makes an entry that is no directory with make, which gets the directory's
+// put makes an entry that is no directory with create, which gets the directory's
 // descriptor. What has the name already is removed first, as docker and
 // containerd do: the last entry of a name counts.
-func (l *Layer) put(d *dir, name string, make func(fd int) error) error {
+func (l *Layer) put(d *dir, name string, create func(fd int) error) error {
 	fd, err := l.tree.handle(d)
 	if err != nil {
 		return err
@@ -268,7 +264,7 @@ func (l *Layer) put(d *dir, name string, make func(fd int) error) error {
 	if d.waits[name] != nil {
 		l.tree.unwait(d, name)
 	}
-	err = make(fd)
+	err = create(fd)
 	if !errors.Is(err, unix.EEXIST) {
 		return err
 	}
@@ -278,7 +274,7 @@ func (l *Layer) put(d *dir, name string, make func(fd int) error) error {
 	if fd, err = l.tree.handle(d); err != nil {
 		return err
 	}
-	return make(fd)
+	return create(fd)
 }
 
 func (l *Layer) directory(d *dir, name string, h *tar.Header) error {
@@ -301,7 +297,7 @@ func (l *Layer) directory(d *dir, name string, h *tar.Header) error {
 			return err
 		}
 	}
-	a, err := l.attributes(path.Join(d.path(), name), h)
+	a, err := l.attributes(h)
 	if err != nil {
 		return err
 	}
@@ -313,7 +309,7 @@ func (l *Layer) symlink(d *dir, name string, h *tar.Header) error {
 	if h.Linkname == "" {
 		return errors.New("a symlink to nothing")
 	}
-	a, err := l.attributes("", h)
+	a, err := l.attributes(h)
 	if err != nil {
 		return err
 	}
@@ -335,7 +331,7 @@ func (l *Layer) symlink(d *dir, name string, h *tar.Header) error {
 }
 
 func (l *Layer) fifo(d *dir, name string, h *tar.Header) error {
-	a, err := l.attributes("", h)
+	a, err := l.attributes(h)
 	if err != nil {
 		return err
 	}
@@ -355,7 +351,7 @@ func (l *Layer) fifo(d *dir, name string, h *tar.Header) error {
 // device leaves a device node out: in a user namespace nobody can make one,
 // but for 0:0, which would be a whiteout of another's making.
 func (l *Layer) device(d *dir, name string, h *tar.Header) error {
-	a, err := l.attributes("", h)
+	a, err := l.attributes(h)
 	if err != nil {
 		return err
 	}
@@ -385,92 +381,6 @@ func deviceType(flag byte) byte {
 		return 'b'
 	}
 	return 'c'
-}
-
-// hardLink links to a file of this layer, or leaves it to Finish.
-func (l *Layer) hardLink(d *dir, name, unsafeTarget string) error {
-	target, err := cleanName(unsafeTarget)
-	if err != nil {
-		return fmt.Errorf("a hard link to %s: %w", printable(unsafeTarget), err)
-	}
-	if kind, _, err := parseMarker(target); kind != noMarker || err != nil || target == "." {
-		return fmt.Errorf("a hard link to %s, which is no file", printable(unsafeTarget))
-	}
-	above, base := path.Split(target)
-	from, err := l.tree.walk(l.tree.root, above, false)
-	if errors.Is(err, errAbsent) {
-		return l.later(d, name, target)
-	}
-	if err != nil {
-		return fmt.Errorf("a hard link to %s: %w", printable(unsafeTarget), err)
-	}
-	if from == d && base == name {
-		return nil
-	}
-	fromFD, err := l.tree.handle(from)
-	if err != nil {
-		return err
-	}
-	var st unix.Stat_t
-	err = unix.Fstatat(fromFD, base, &st, unix.AT_SYMLINK_NOFOLLOW)
-	switch {
-	case errors.Is(err, unix.ENOENT) && !from.gone[base], err == nil && from.waits[base] != nil:
-		return l.later(d, name, target)
-	case errors.Is(err, unix.ENOENT), err == nil && whiteoutStat(&st):
-		return fmt.Errorf("a hard link to %s, which the layer removes", printable(unsafeTarget))
-	case err != nil:
-		return fmt.Errorf("fstatat: %w", err)
-	case st.Mode&unix.S_IFMT == unix.S_IFDIR:
-		return fmt.Errorf("a hard link to %s, which is a directory", printable(unsafeTarget))
-	}
-	return l.linkTo(from, base, d, name)
-}
-
-// linkTo links a file of this layer.
-func (l *Layer) linkTo(from *dir, base string, d *dir, name string) error {
-	if target, ok := from.links[base]; ok {
-		defer func() { // after put, which forgets what had the name
-			if d.links == nil {
-				d.links = map[string]string{}
-			}
-			d.links[name] = target
-		}()
-	}
-	err := l.put(d, name, func(fd int) error {
-		// put may have closed the descriptor that was open before.
-		fromFD, err := l.tree.handle(from)
-		if err != nil {
-			return err
-		}
-		if err := unix.Linkat(fromFD, base, fd, name, 0); err != nil {
-			return fmt.Errorf("link: %w", err)
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	if o, ok := from.owners[base]; ok {
-		if d.owners == nil {
-			d.owners = map[string]Owner{}
-		}
-		d.owners[name] = o
-	}
-	return nil
-}
-
-// later notes a hard link for Finish. What has its name is replaced now.
-func (l *Layer) later(d *dir, name, target string) error {
-	if err := l.tree.clear(d, name); err != nil {
-		return err
-	}
-	w := &link{dir: d, name: name, target: target}
-	if d.waits == nil {
-		d.waits = map[string]*link{}
-	}
-	d.waits[name] = w
-	l.links = append(l.links, w)
-	return nil
 }
 
 // isZero says whether the block is all zeros, so that a hole can stand for it.

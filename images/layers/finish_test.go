@@ -73,6 +73,10 @@ func TestMergedViewShows(t *testing.T) {
 			[]string{`f 0644 "f"`, `s/ 0755`, `s/x 0644 "s/x"`}},
 		{"an implied parent hides a circle of symlinks", [][]*tar.Header{{symlinkEntry("a", "b"), symlinkEntry("b", "a")}, {fileEntry("a/x")}},
 			[]string{`a/ 0755`, `a/x 0644 "a/x"`, `b -> a`}},
+		{"an implied parent that symlinks of two layers send in a circle", [][]*tar.Header{
+			{dirEntry("b", 0o755), dirEntry("b/z", 0o755), symlinkEntry("a", "b/z"), symlinkEntry("q", "a")},
+			{dirEntry("b", 0o755), symlinkEntry("b/z", "/q"), fileEntry("a/f")},
+		}, []string{`a/ 0755`, `a/f 0644 "a/f"`, `b/ 0755`, `b/z -> /q`, `q -> a`}},
 		{"an implied parent hides a file", [][]*tar.Header{base, {fileEntry("etc/passwd/x")}},
 			with(baseLines[2:3], `etc/passwd/ 0755`, `etc/passwd/x 0644 "etc/passwd/x"`)},
 		{"a hard link to a file below", [][]*tar.Header{base, {linkEntry("usr/passwd", "etc/passwd"), linkEntry("usr/again", "usr/passwd")}},

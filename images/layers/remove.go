@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"nook/internal/atomicfile"
@@ -131,6 +132,20 @@ func (s *Store) removeChains(ctx context.Context, unwanted func(*Chain) bool) er
 	return atomicfile.SyncDir(filepath.Join(s.dir, "chains"))
 }
 
+// inChain says whether a chain has the layer.
+func (s *Store) inChain(key string) (bool, error) {
+	files, err := filepath.Glob(filepath.Join(s.dir, "chains", "*.json"))
+	if err != nil {
+		return false, err
+	}
+	for _, file := range files {
+		if c, err := readChain(file); err == nil && slices.Contains(c.Keys, key) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
 // removeLayer takes the layer's name away first, so that a kill leaves no part
 // of a layer under it.
 func (s *Store) removeLayer(ctx context.Context, key string) error {
@@ -145,6 +160,11 @@ func (s *Store) removeLayer(ctx context.Context, key string) error {
 		return err
 	}
 	defer unlock()
+	// Unpack, which holds the lock until its chain is written, may have found
+	// the layer since keep was asked.
+	if used, err := s.inChain(key); used || err != nil {
+		return err
+	}
 	away, err := os.MkdirTemp(filepath.Join(s.dir, ".staging"), digits+"-")
 	if err != nil {
 		return fmt.Errorf("remove layer: %w", err)

@@ -417,12 +417,14 @@ func TestRemoveKeepsWhatIsWanted(t *testing.T) {
 	}
 }
 
-// A layer that is kept without a chain, and one whose lock has to be waited for.
 func TestRemoveWaitsForTheLock(t *testing.T) {
 	inStage(t)
 	s, dir := newStore(t)
 	sources, ids := sourcesOf(t, baseLayer)
 	if _, err := s.Unpack(context.Background(), sources, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.RemoveChain(ids); err != nil {
 		t.Fatal(err)
 	}
 	digits, _ := digestHex(ids[0])
@@ -438,6 +440,33 @@ func TestRemoveWaitsForTheLock(t *testing.T) {
 	}
 	if len(stored(t, dir)) != 1 {
 		t.Error("the layer is gone under its lock")
+	}
+}
+
+// While Remove asks what to keep, another process unpacks an image on a layer
+// that is about to go.
+func TestRemoveKeepsWhatIsUnpackedMeanwhile(t *testing.T) {
+	inStage(t)
+	s, _ := newStore(t)
+	first, _ := sourcesOf(t, baseLayer)
+	if _, err := s.Unpack(context.Background(), first, nil); err != nil {
+		t.Fatal(err)
+	}
+	// The chain is written after the list of chains was gone through, as seen by
+	// removeLayer.
+	second, ids := sourcesOf(t, baseLayer, plainLayer)
+	if _, err := s.Unpack(context.Background(), second, nil); err != nil {
+		t.Fatal(err)
+	}
+	c, err := s.Chain(ids)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.removeLayer(context.Background(), c.Keys[0]); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(s.Dirs(c)[1]); err != nil {
+		t.Errorf("the layer is gone: %v", err)
 	}
 }
 

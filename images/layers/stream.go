@@ -3,6 +3,7 @@ package layers
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"hash"
 	"io"
 	"sync"
@@ -85,7 +86,7 @@ func (s *stream) decode(decoder io.Reader, toHash chan<- *chunk) {
 			c.data = make([]byte, chunkSize)
 		}
 		n, err := fill(decoder, c.data[:chunkSize])
-		if err != nil && err != io.EOF { // a decoder's own errors may wrap io.EOF
+		if err != nil && !errors.Is(err, io.EOF) {
 			err = packedError(s.kind, err)
 		}
 		c.data, c.err = c.data[:n], err
