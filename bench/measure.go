@@ -1,0 +1,131 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+)
+
+// times are the wall times of one contestant.
+type times struct {
+	contestant
+	all []time.Duration
+	out error // why it isn't in the race
+}
+
+func (t times) median() time.Duration {
+	s := slices.Sorted(slices.Values(t.all))
+	if len(s) == 0 {
+		return 0
+	}
+	return s[len(s)/2]
+}
+
+// race runs the contestants in turns and returns their times in order.
+func race(list []contestant, warmup, rounds int) []times {
+	result := make([]times, len(list))
+	for i, c := range list {
+		result[i].contestant = c
+		result[i].out = c.ready()
+	}
+	for round := 1; round <= warmup+rounds; round++ {
+		for i := range result {
+			r := &result[i]
+			if r.out != nil {
+				continue
+			}
+			d, err := clock(r.command(round))
+			if err != nil {
+				r.out = fmt.Errorf("round %d: %w", round, err)
+			} else if round > warmup {
+				r.all = append(r.all, d)
+			}
+		}
+	}
+	return result
+}
+
+// clock is the wall time from start to exit.
+func clock(cmd *exec.Cmd) (time.Duration, error) {
+	began := time.Now()
+	err := cmd.Run()
+	return time.Since(began), err
+}
+
+// measure runs the parts and writes the page.
+func measure(s settings, w io.Writer) error {
+	page := &strings.Builder{}
+	heading(page, s)
+	parts := []struct {
+		name string
+		run  func(settings, io.Writer) error
+	}{{"start", startPart}, {"unpack", unpackPart}, {"init", initPart}}
+	for _, p := range parts {
+		if s.only != "" && s.only != p.name {
+			continue
+		}
+		if err := p.run(s, page); err != nil {
+			fmt.Fprintf(page, "Not measured: %v\n\n", err)
+		}
+	}
+	_, err := io.WriteString(w, page.String())
+	return err
+}
+
+func heading(w io.Writer, s settings) {
+	command := "make bench"
+	if s.out != "" {
+		command += " OUT=" + s.out
+	}
+	fmt.Fprintf(w, "# Benchmarks\n\nMade by `%s` on %s: %s.\n", command, time.Now().UTC().Format("2006-01-02"), machine())
+	fmt.Fprint(w, "Everything runs as an unprivileged user, in one run, in turns; a ratio is of medians.\n"+
+		"Milliseconds of another day or machine compare with nothing here.\n\n")
+}
+
+// machine is what the times depend on.
+func machine() string {
+	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease")
+	cpu := "unknown processor"
+	info, _ := os.ReadFile("/proc/cpuinfo")
+	for line := range strings.Lines(string(info)) {
+		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
+			cpu = strings.TrimSpace(value)
+			break
+		}
+	}
+	load, _ := os.ReadFile("/proc/loadavg")
+	first, _, _ := strings.Cut(string(load), " ")
+	return fmt.Sprintf("%d cores of %s, Linux %s, %s, load %s at the start", runtime.NumCPU(), cpu,
+		strings.TrimSpace(string(kernel)), runtime.Version(), first)
+}
+
+func startPart(s settings, w io.Writer) error {
+	fmt.Fprintf(w, "## Start to exit of `busybox true`\n\n%d rounds after %d that don't count.\n\n", s.rounds, s.warmup)
+	table(w, race(starters(s), s.warmup, s.rounds), "ratio to floor")
+	return nil
+}
+
+// table prints times; ratios are to the first of them.
+func table(w io.Writer, all []times, ratio string) {
+	fmt.Fprintf(w, "| | median ms | least | most | %s | |\n|---|---:|---:|---:|---:|---|\n", ratio)
+	for _, t := range all {
+		if t.out != nil {
+			said := strings.Join(strings.Fields(t.out.Error()), " ")
+			fmt.Fprintf(w, "| %s | | | | | not measured: %.200s |\n", t.name, said)
+			continue
+		}
+		against := "–"
+		if base := all[0].median(); base > 0 {
+			against = fmt.Sprintf("%.2f", float64(t.median())/float64(base))
+		}
+		fmt.Fprintf(w, "| %s | %.1f | %.1f | %.1f | %s | %s |\n", t.name, ms(t.median()), ms(slices.Min(t.all)), ms(slices.Max(t.all)), against, t.note)
+	}
+	fmt.Fprintln(w)
+}
+
+func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
