@@ -4,10 +4,10 @@
 //
 //	root := rootfs.Root{Kind: rootfs.Overlay, Lowers: layers, Upper: upper, Work: work, Dir: dir}
 //	root.Mount(p)    // the overlay, at Dir
-//	root.Enter(p)    // pivot_root(2)
+//	root.Enter(p)    // chroot(2)
 //	root.Populate(p) // /proc, /sys, /dev, binds, tmpfs
 //	root.Mask(p)     // read-only and hidden paths
-//	root.Leave(p)    // the host's tree goes
+//	root.Leave(p)    // pivot_root(2), and the host's tree goes
 //
 // It adds steps to a program that pid 1 of the container runs (internal/raw);
 // it mounts nothing itself. Every path that an image or a user chose for the
@@ -80,7 +80,7 @@ type Root struct {
 	// isn't there.
 	Exists func(path string) bool
 
-	old, fd raw.Reg
+	old, dir, fd raw.Reg
 }
 
 // Dir is a directory of the host.
@@ -177,20 +177,33 @@ func (r *Root) options() string {
 	return opts
 }
 
-// Enter adds the change of root. The host's tree stays reachable through a
-// descriptor until Leave: proc and sysfs can be mounted only while another
-// instance is fully visible (fs/namespace.c, mount_too_revealing).
+// Enter adds the change of root. The host's tree stays mounted, and reachable
+// through a descriptor, until Leave: proc and sysfs can be mounted only while
+// another instance is fully visible (fs/namespace.c, mount_too_revealing).
+//
+// It is a chroot(2) and not yet the pivot_root(2): pivot_root(".", ".") stacks
+// the host's tree upon the new root, where ".." of / leads into it
+// (fs/namei.c, follow_dotdot ends in step_into, which crosses mounts). A
+// symlink of the image to ../tmp would then have mount points made in the
+// host's /tmp.
 func (r *Root) Enter(p *raw.Program) {
 	r.old = p.Call("open the host's root", unix.SYS_OPENAT, unix.AT_FDCWD, "/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0).Save()
+	r.dir = p.Call("open the new root", unix.SYS_OPENAT, unix.AT_FDCWD, ".", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0).Save()
 	r.fd = p.Register()
-	p.Call("pivot_root", unix.SYS_PIVOT_ROOT, ".", ".")
+	p.Call("chroot", unix.SYS_CHROOT, ".")
 }
 
-// Leave detaches the host's tree, which pivot_root(".", ".") stacked upon the
-// new root (pivot_root(2), NOTES).
+// Leave makes the container's root that of the mount namespace and detaches
+// the host's tree, which pivot_root(".", ".") stacks upon it (pivot_root(2),
+// NOTES). pivot_root wants to be called from the root that it replaces.
 func (r *Root) Leave(p *raw.Program) {
+	p.Call("return to the host's root", unix.SYS_FCHDIR, r.old)
+	p.Call("chroot back", unix.SYS_CHROOT, ".")
+	p.Call("enter the new root", unix.SYS_FCHDIR, r.dir)
+	p.Call("pivot_root", unix.SYS_PIVOT_ROOT, ".", ".")
 	p.Call("leave the host's root", unix.SYS_UMOUNT2, ".", unix.MNT_DETACH)
 	p.Call("close the host's root", unix.SYS_CLOSE, r.old)
+	p.Call("close the new root", unix.SYS_CLOSE, r.dir)
 	p.Call("enter /", unix.SYS_CHDIR, "/")
 	if r.ReadOnly {
 		r.setReadOnly(p, "make the root read-only", "/", 0)
@@ -227,7 +240,14 @@ func (r *Root) etc(p *raw.Program) {
 		p.Call("write "+target, unix.SYS_WRITE, r.fd, content, len(content))
 		p.Call("close "+target, unix.SYS_CLOSE, r.fd)
 		mkfile(p, target)
-		p.Call("mount "+target, unix.SYS_MOUNT, source, target, "", unix.MS_BIND, 0)
+		mount := func() { p.Call("mount "+target, unix.SYS_MOUNT, source, target, "", unix.MS_BIND, 0) }
+		// A link that leads nowhere, as resolv.conf has it where systemd-resolved
+		// is installed, gives way to a file.
+		p.Or(mount, func() {
+			p.Call("remove "+target, unix.SYS_UNLINKAT, unix.AT_FDCWD, target, 0)
+			mkfile(p, target)
+			mount()
+		})
 		p.Call("take away "+source, unix.SYS_UNLINKAT, unix.AT_FDCWD, source, 0)
 	}
 }
