@@ -4,10 +4,13 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // FuzzExtract unpacks any stream on top of a layer that has a bit of everything.
@@ -71,6 +74,9 @@ func lookForForgedMarks(t *testing.T, l *Layer, fs string) {
 			look(child)
 		}
 		entries, err := os.ReadDir(filepath.Join(fs, d.path()))
+		if errors.Is(err, unix.ENAMETOOLONG) {
+			return // deeper than a path can say
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
