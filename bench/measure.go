@@ -32,6 +32,9 @@ func race(list []contestant, warmup, rounds int) []times {
 	for i, c := range list {
 		result[i].contestant = c
 		result[i].out = c.ready()
+		if c.done != nil {
+			defer c.done()
+		}
 	}
 	for round := 1; round <= warmup+rounds; round++ {
 		for i := range result {

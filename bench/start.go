@@ -6,7 +6,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 )
 
 // contestant is one way to start a sandbox.
@@ -17,6 +19,8 @@ type contestant struct {
 	command func(round int) *exec.Cmd
 	// ready is asked once before; its error takes the contestant out.
 	ready func() error
+	// done, if there is one, ends what the contestant keeps running.
+	done func()
 }
 
 // starters are the contestants of the start, the floor first.
@@ -147,5 +151,15 @@ func podman(s settings, own string) contestant {
 			}
 			return quietly(run(0))
 		},
+		done: endPause,
+	}
+}
+
+// endPause ends the process that podman keeps to hold its user namespace.
+func endPause() {
+	text, err := os.ReadFile(filepath.Join(os.Getenv("XDG_RUNTIME_DIR"), "libpod/tmp/pause.pid"))
+	pid, _ := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err == nil && pid > 1 {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
 	}
 }
