@@ -66,6 +66,7 @@ func (s *Spawn) Steps(p *raw.Program) {
 	if !s.MapsFirst {
 		s.Maps(p)
 	}
+	p.CloseOnExec() // the caller's own: a monitor outlives it
 	for i, fd := range []int{s.Control, s.Dir, s.Report, s.Stdin, s.Stdout, s.Stderr, s.TTY} {
 		if fd >= 0 {
 			p.Call("place a descriptor", unix.SYS_DUP3, fd, fdControl+i, 0)

@@ -172,6 +172,7 @@ func (l *Launch) lateSteps(u confine.User) {
 		l.giveStdio(p, u)
 	}
 	p.Call("set the umask", unix.SYS_UMASK, 0o022)
+	p.CloseOnExec()
 	confine.Confinement{
 		User:      u,
 		Caps:      s.Caps,
