@@ -235,7 +235,7 @@ func spoken(f *ast.File, mayspeak, mayinit bool) []speech {
 func forbidden(pkg, name string) bool {
 	switch pkg {
 	case "os":
-		return name == "Exit" || name == "Stdout" || name == "Stderr"
+		return name == "Exit"
 	case "fmt":
 		return name == "Print" || name == "Printf" || name == "Println"
 	case "log":
