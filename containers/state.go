@@ -28,7 +28,7 @@ const (
 type State struct {
 	Version  int       `json:"version"`
 	Status   Status    `json:"status"`
-	Pid      int       `json:"pid,omitempty"`     // of the entrypoint, on the host
+	Pid      int       `json:"pid,omitempty"`    // of the entrypoint, on the host
 	Monitor  Process   `json:"monitor,omitzero"` // who keeps it true
 	Started  time.Time `json:"started,omitzero"`
 	Finished time.Time `json:"finished,omitzero"`

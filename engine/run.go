@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -82,7 +83,8 @@ func (s *started) attach(ctx context.Context, streams Streams) (code int, runnin
 	in.room.L = &in.mu
 	stop := context.AfterFunc(ctx, func() { _ = s.control.Close() })
 	defer stop()
-	defer in.forwardSignals()()
+	signals := in.forwardSignals()
+	defer signals.stop()
 	defer in.forwardSize(streams.Terminal)()
 	if streams.In != nil {
 		go in.copy(streams.In)
@@ -194,33 +196,59 @@ func (s *sender) taken(payload []byte) {
 	s.room.Signal()
 }
 
-// forwardSignals passes on what this process gets, but for what is about
-// itself: its children, its terminal's size, its pipes, and job control.
-func (s *sender) forwardSignals() (stop func()) {
-	signals := make(chan os.Signal, 16)
-	signal.Notify(signals)
-	done := make(chan struct{})
-	go func() {
-		for {
-			select {
-			case <-done:
-				return
-			case sig := <-signals:
-				switch n := sig.(unix.Signal); n {
-				case unix.SIGCHLD, unix.SIGWINCH, unix.SIGPIPE, unix.SIGURG, unix.SIGTTIN, unix.SIGTTOU:
-				case unix.SIGTSTP: // ours to obey: ^Z without -t stops the command alone
-					_ = unix.Kill(unix.Getpid(), unix.SIGSTOP)
-				default:
-					s.send(frame.Signal, []byte{byte(n)})
-				}
-			}
+// forwarding passes signals of this process on to the container.
+type forwarding struct {
+	signals chan os.Signal
+	done    chan struct{}
+}
+
+// patience is how long a command runs before it is worth to pass on every
+// signal there is.
+const patience = 50 * time.Millisecond
+
+// forwardSignals passes on what this process gets. At first that is what a
+// person or a supervisor sends: each signal that Go is asked for costs two
+// switches of threads, a millisecond for them all, and as much to give them
+// back.
+func (s *sender) forwardSignals() *forwarding {
+	f := &forwarding{make(chan os.Signal, 16), make(chan struct{})}
+	signal.Notify(f.signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
+	go f.run(s)
+	return f
+}
+
+// all asks for the other signals too, but for what is about this process
+// itself: its children, its terminal, its pipes, job control and Go's own.
+func (f *forwarding) all() {
+	for n := unix.Signal(1); n <= 64; n++ {
+		switch n {
+		case unix.SIGKILL, unix.SIGSTOP, unix.SIGCHLD, unix.SIGWINCH, unix.SIGPIPE, unix.SIGURG,
+			unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU,
+			unix.SIGSEGV, unix.SIGBUS, unix.SIGFPE, unix.SIGILL, unix.SIGPROF,
+			32, 33: // the C library's
+		default:
+			signal.Notify(f.signals, n)
 		}
-	}()
-	return func() {
-		signal.Stop(signals)
-		close(done)
 	}
 }
+
+func (f *forwarding) run(s *sender) {
+	more := time.NewTimer(patience)
+	defer more.Stop()
+	defer signal.Stop(f.signals)
+	for {
+		select {
+		case <-f.done:
+			return
+		case <-more.C:
+			f.all()
+		case sig := <-f.signals:
+			s.send(frame.Signal, []byte{byte(sig.(unix.Signal))})
+		}
+	}
+}
+
+func (f *forwarding) stop() { close(f.done) }
 
 func (s *sender) forwardSize(t Terminal) (stop func()) {
 	if t == nil {

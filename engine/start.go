@@ -93,6 +93,8 @@ func (e *Engine) start(ctx context.Context, ct containers.Container, cfg *contai
 		launch.Close()
 		return nil, namespaces.Explain(err)
 	}
+	// Go's poller waits for the monitor, and no thread does.
+	_ = unix.SetNonblock(ours, true)
 	s = &started{pid: pid, control: os.NewFile(uintptr(f.take(ours)), "control"), launch: launch, program: program}
 	f.drop(reportW)
 	f.drop(control)

@@ -50,6 +50,9 @@ func Run() int {
 	debug.SetGCPercent(20)
 	for fd := fdControl; fd < fdsEnd; fd++ {
 		unix.CloseOnExec(fd)
+		// Go's poller waits for all of them, and no thread does. Those that
+		// are not open answer EBADF.
+		_ = unix.SetNonblock(fd, true)
 	}
 	m, err := begin()
 	if err != nil {
@@ -99,7 +102,10 @@ func (m *monitor) run() error {
 			return err
 		}
 	}
-	status := reap()
+	status, err := reap()
+	if err != nil {
+		return err
+	}
 	m.io.ended()
 	pumped.Wait()
 	return m.ended(status)
@@ -107,7 +113,9 @@ func (m *monitor) run() error {
 
 // refused tells why the entrypoint does not run.
 func (m *monitor) refused(rep raw.Report) error {
-	reap()
+	if _, err := reap(); err != nil {
+		return err
+	}
 	m.state = containers.State{Status: containers.Created, ExitCode: 125,
 		Error: fmt.Sprintf("step %d: %s", rep.Step, unix.ErrnoName(rep.Errno))}
 	err := m.settle()
@@ -179,19 +187,34 @@ func ended() bool {
 	return err == nil && info.Signo != 0
 }
 
-// reap waits for pid 1 of the container, and for whatever else became ours.
-func reap() unix.WaitStatus {
-	for {
-		var ws unix.WaitStatus
-		pid, err := unix.Wait4(-1, &ws, 0, nil)
-		switch {
-		case errors.Is(err, unix.EINTR):
-		case err != nil: // ECHILD: it was reaped before, which can't be
-			return ws
-		case pid == child:
-			return ws
-		}
+// reap waits for pid 1 of the container: in Go's poller, by its pidfd, which
+// is readable when the process has ended (pidfd_open(2)).
+func reap() (unix.WaitStatus, error) {
+	fd, err := unix.PidfdOpen(child, unix.PIDFD_NONBLOCK)
+	if err != nil {
+		return 0, fmt.Errorf("pidfd_open: %w", err)
 	}
+	f := os.NewFile(uintptr(fd), "pid 1")
+	defer f.Close()
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return 0, fmt.Errorf("wait for pid 1: %w", err)
+	}
+	var status unix.WaitStatus
+	var failure error
+	err = conn.Read(func(uintptr) bool {
+		for {
+			var pid int
+			pid, failure = unix.Wait4(child, &status, unix.WNOHANG, nil)
+			if !errors.Is(failure, unix.EINTR) {
+				return failure != nil || pid == child
+			}
+		}
+	})
+	if err = errors.Join(err, failure); err != nil {
+		return 0, fmt.Errorf("wait for pid 1: %w", err)
+	}
+	return status, nil
 }
 
 // hostPid translates a pid of our namespace to the host's by the fdinfo of a

@@ -34,10 +34,11 @@ func openStdio(cfg *containers.Config, taken func(int)) *stdio {
 	if cfg.TTY {
 		// The terminal comes when pid 1 made it; without one it never
 		// started, and its report says why.
-		if tty, err := fdpass.Receive(fdTTY, "terminal"); err == nil {
+		sock := os.NewFile(fdTTY, "pid 1")
+		if tty, err := fdpass.Receive(sock, "terminal"); err == nil {
 			s.tty, s.in = tty, tty
 		}
-		_ = unix.Close(fdTTY)
+		_ = sock.Close()
 	} else {
 		s.out, s.err = os.NewFile(fdStdout, "stdout"), os.NewFile(fdStderr, "stderr")
 		if cfg.OpenStdin {
@@ -137,5 +138,9 @@ func (s *stdio) resize(payload []byte) {
 		return
 	}
 	size := unix.Winsize{Row: binary.BigEndian.Uint16(payload), Col: binary.BigEndian.Uint16(payload[2:])}
-	_ = unix.IoctlSetWinsize(int(s.tty.Fd()), unix.TIOCSWINSZ, &size)
+	conn, err := s.tty.SyscallConn() // File.Fd would make it blocking
+	if err != nil {
+		return
+	}
+	_ = conn.Control(func(fd uintptr) { _ = unix.IoctlSetWinsize(int(fd), unix.TIOCSWINSZ, &size) })
 }

@@ -80,7 +80,8 @@ type Launch struct {
 	prog   *raw.Program
 	late   *raw.Late
 	sync   [2]int // ours, pid 1's
-	rootFD int    // the number under which pid 1 sends its root
+	ours   *os.File
+	rootFD int // the number under which pid 1 sends its root
 
 }
 
@@ -91,6 +92,10 @@ func Build(spec Spec) (*Launch, error) {
 	if l.sync, err = unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0); err != nil {
 		return nil, fmt.Errorf("socketpair: %w", err)
 	}
+	// Non-blocking for us alone: Go's poller waits, and no thread does. The
+	// number stays known in sync, as File.Fd would undo it.
+	_ = unix.SetNonblock(l.sync[0], true)
+	l.ours = os.NewFile(uintptr(l.sync[0]), "pid 1")
 	if l.rootFD, err = reserve(); err != nil {
 		l.Close()
 		return nil, err
@@ -117,7 +122,10 @@ func reserve() (int, error) {
 
 // Close gives back what Build took. A started process keeps its copies.
 func (l *Launch) Close() {
-	for _, fd := range []*int{&l.sync[0], &l.sync[1], &l.rootFD} {
+	if l.ours != nil {
+		_ = l.ours.Close()
+	}
+	for _, fd := range []*int{&l.sync[1], &l.rootFD} {
 		if *fd >= 0 {
 			_ = unix.Close(*fd)
 			*fd = -1
@@ -139,6 +147,8 @@ func (l *Launch) Program() *raw.Program { return l.prog }
 func (l *Launch) steps() {
 	p, s := l.prog, &l.spec
 	p.Call("close the launcher's end", unix.SYS_CLOSE, l.sync[0])
+	// A monitor has a slack of its own; this is the kernel's default.
+	p.Call("set the timer slack", unix.SYS_PRCTL, unix.PR_SET_TIMERSLACK, 50_000, 0, 0, 0)
 	p.Call("begin a session", unix.SYS_SETSID)
 	// Not by the flags of clone(2), in whose call the parent waits for the new
 	// namespaces to be made: the monitor has its own start to make meanwhile.
@@ -277,7 +287,7 @@ func candidates(name, dir string, env []string) []string {
 
 // MapsWritten lets a pid 1 go on that was built with WaitForMaps.
 func (l *Launch) MapsWritten() error {
-	if _, err := unix.Write(l.sync[0], []byte{1}); err != nil {
+	if _, err := l.ours.Write([]byte{1}); err != nil {
 		return fmt.Errorf("let pid 1 go on: %w", err)
 	}
 	return nil
@@ -289,7 +299,7 @@ func (l *Launch) MapsWritten() error {
 func (l *Launch) Finish(open func(root *os.File, unsafePath string) (*os.File, error)) error {
 	_ = unix.Close(l.sync[1])
 	l.sync[1] = -1
-	root, err := fdpass.Receive(l.sync[0], "root")
+	root, err := fdpass.Receive(l.ours, "root")
 	if err != nil {
 		return err
 	}
@@ -302,7 +312,7 @@ func (l *Launch) Finish(open func(root *os.File, unsafePath string) (*os.File, e
 	if err := l.late.Seal(); err != nil {
 		return hint.Wrap(fmt.Errorf("prepare the entrypoint: %w", err), "its arguments and environment may be too long")
 	}
-	if _, err := unix.Write(l.sync[0], []byte{1}); err != nil {
+	if _, err := l.ours.Write([]byte{1}); err != nil {
 		return fmt.Errorf("%w: %w", fdpass.ErrGone, err)
 	}
 	return nil

@@ -23,7 +23,6 @@ package raw
 
 import (
 	"fmt"
-	"runtime"
 	"syscall"
 	"unsafe"
 
@@ -360,9 +359,7 @@ func (p *Program) Start(flags uintptr, report int) (pid int, err error) {
 	}
 	// No goroutine may open a descriptor without O_CLOEXEC meanwhile.
 	syscall.ForkLock.Lock()
-	runtime.LockOSThread()
 	child, errno := fork(flags|uintptr(unix.SIGCHLD), first, uintptr(report))
-	runtime.UnlockOSThread()
 	syscall.ForkLock.Unlock()
 	if errno != 0 {
 		return 0, fmt.Errorf("clone: %w", errno)
