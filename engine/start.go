@@ -98,6 +98,8 @@ func (e *Engine) start(ctx context.Context, ct containers.Container, cfg *contai
 	s = &started{pid: pid, control: os.NewFile(uintptr(f.take(ours)), "control"), launch: launch, program: program}
 	f.drop(reportW)
 	f.drop(control)
+	// The monitor waits for the terminal until nobody can send it any more.
+	f.drop(std.ttyInside)
 	if err := e.finish(ctx, s, spec.WaitForMaps, mapsW); err != nil {
 		report := os.NewFile(uintptr(f.take(reportR)), "report")
 		defer report.Close()
