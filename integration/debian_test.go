@@ -60,7 +60,7 @@ func newTestHost(t *testing.T, m mode) *host {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		for _, l := range h.left() {
+		for _, l := range h.left(patience) {
 			t.Error("left behind: ", l)
 		}
 		if err := testenv.RemoveAll(dir); err != nil {

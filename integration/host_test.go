@@ -56,11 +56,12 @@ func (h *host) env() []string {
 const patience = 20 * time.Second
 
 // left returns what the test left behind, a line each: processes, mounts,
-// half-made things and, unless it keeps them, containers.
-func (h *host) left() []string {
+// half-made things and, unless it keeps them, containers. It waits that long
+// for each process to end.
+func (h *host) left(wait time.Duration) []string {
 	var out []string
 	for _, p := range h.processes() {
-		if !ended(p.pid, patience) {
+		if !ended(p.pid, wait) {
 			out = append(out, fmt.Sprintf("process %d: %s", p.pid, p.what))
 		}
 	}

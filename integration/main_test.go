@@ -31,8 +31,8 @@ func run(m *testing.M) int {
 		}
 	}
 	code := testenv.AsTestUser(m)
-	if code == 0 && testenv.Drops() {
-		code = m.Run() // once more, as root
+	if testenv.Drops() {
+		code = max(code, m.Run()) // once more, as root
 	}
 	return code
 }

@@ -114,7 +114,7 @@ func runScripts(t *testing.T, m mode, busybox string) {
 			e.Values[keyHost{}] = h
 			e.Values[keyT{}] = e.T()
 			e.Defer(func() {
-				if left := h.left(); len(left) > 0 {
+				if left := h.left(patience); len(left) > 0 {
 					e.T().Fatal("left behind:\n" + strings.Join(left, "\n"))
 				}
 			})

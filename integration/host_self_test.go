@@ -1,0 +1,68 @@
+package integration
+
+import (
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"nook/internal/testenv"
+)
+
+// TestHostSeesWhatIsLeft: a leak of each kind is found, or the check after
+// every test would be worth nothing.
+func TestHostSeesWhatIsLeft(t *testing.T) {
+	h := newHost(t.TempDir(), "", mode{})
+	if err := h.make(); err != nil {
+		t.Fatal(err)
+	}
+	if left := h.left(0); len(left) > 0 {
+		t.Fatalf("an empty directory has %q left", left)
+	}
+	for _, name := range []string{"containers/0123", "containers/names/web", "layers/.staging/half", "images/index.json.tmp1"} {
+		write(t, filepath.Join(h.root, name), "")
+	}
+	sees(t, h, "containers/0123", "containers/names/web", "layers/.staging/half", "images/index.json.tmp1")
+
+	h.keeps = true
+	for _, l := range h.left(0) {
+		if strings.Contains(l, "containers/") {
+			t.Errorf("%s is told of a test that keeps its containers", l)
+		}
+	}
+	t.Run("process", func(t *testing.T) {
+		for what, cmd := range map[string]*exec.Cmd{
+			"environ": h.cmd("cat"), "cwd": {Path: "/bin/cat", Dir: h.dir},
+		} {
+			in, err := cmd.StdinPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			sees(t, h, what)
+			_ = in.Close()
+			_ = cmd.Wait()
+		}
+	})
+	t.Run("mount", func(t *testing.T) {
+		testenv.Need(t, "root", testenv.Root)
+		dir := filepath.Join(h.dir, "home")
+		if out, err := exec.Command("mount", "-t", "tmpfs", "leak", dir).CombinedOutput(); err != nil {
+			t.Fatalf("mount: %v: %s", err, out)
+		}
+		defer func() { _ = exec.Command("umount", dir).Run() }()
+		sees(t, h, "mount: ")
+	})
+}
+
+func sees(t *testing.T, h *host, wanted ...string) {
+	t.Helper()
+	left := strings.Join(h.left(0), "\n")
+	for _, w := range wanted {
+		if !strings.Contains(left, w) {
+			t.Errorf("%q is left and not told; told is\n%s", w, left)
+		}
+	}
+}
