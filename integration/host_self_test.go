@@ -32,7 +32,7 @@ func TestHostSeesWhatIsLeft(t *testing.T) {
 	}
 	t.Run("process", func(t *testing.T) {
 		for what, cmd := range map[string]*exec.Cmd{
-			"environ": h.cmd("cat"), "cwd": {Path: "/bin/cat", Dir: h.dir},
+			"environ": h.cmd("cat"), "cwd is ": {Path: "/bin/cat", Dir: h.dir, Env: []string{"A=1", "PWD="}},
 		} {
 			in, err := cmd.StdinPipe()
 			if err != nil {

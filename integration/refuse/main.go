@@ -61,7 +61,7 @@ func main() {
 func refuse(args []string) error {
 	end := slices.Index(args, "--")
 	if end < 0 || end == len(args)-1 {
-		return errors.New("usage: refuse CALL=ERRNO... -- COMMAND ARG...")
+		return errors.New("usage: refuse CALL=ERRNO... -- COMMAND with its arguments")
 	}
 	filter, err := program(args[:end])
 	if err != nil {
