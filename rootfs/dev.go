@@ -26,7 +26,6 @@ func links() [][2]string {
 }
 
 func (r *Root) dev(p *raw.Program) {
-	mkdir(p, "/dev")
 	p.Call("mount /dev", unix.SYS_MOUNT, "tmpfs", "/dev", "tmpfs", unix.MS_NOSUID|unix.MS_STRICTATIME, "mode=755,size=65536k")
 	for _, name := range devices() {
 		target := "/dev/" + name
@@ -54,23 +53,6 @@ func (r *Root) dev(p *raw.Program) {
 func mkdir(p *raw.Program, dir string) {
 	p.Call("make "+dir, unix.SYS_MKDIRAT, unix.AT_FDCWD, dir, 0o755).Ignore(unix.EEXIST)
 }
-
-// mkdirAll adds a directory and those above it. What is there already stays,
-// a symlink too: it is resolved inside the root.
-func mkdirAll(p *raw.Program, dir string) {
-	for i := 1; i < len(dir); i++ {
-		if dir[i] == '/' {
-			mkdir(p, dir[:i])
-		}
-	}
-	if dir != "/" {
-		mkdir(p, dir)
-	}
-}
-
-// MkdirAll adds a directory of the container and those above it, 0755 and
-// owned by the container's root. The process's root must be the container's.
-func MkdirAll(p *raw.Program, dir string) { mkdirAll(p, dir) }
 
 // mkfile adds an empty file as a mount point. mknod(2) makes one in one call.
 func mkfile(p *raw.Program, file string) {

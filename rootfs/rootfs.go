@@ -76,11 +76,15 @@ type Root struct {
 	// Etc are files of /etc that are the container's own, by name. They live
 	// in memory and are made anew at each start.
 	Etc map[string]string
+	// WorkingDir is a directory of the container, made where it is missing.
+	WorkingDir string
 	// Exists tells what the host has, so that no step tries to mask what
 	// isn't there.
 	Exists func(path string) bool
 
-	old, dir, fd raw.Reg
+	old, dir, fd, at, wd raw.Reg
+
+	noOpenat2 bool // for tests: as if openat2(2) were refused
 }
 
 // Dir is a directory of the host.
@@ -189,7 +193,7 @@ func (r *Root) options() string {
 func (r *Root) Enter(p *raw.Program) {
 	r.old = p.Call("open the host's root", unix.SYS_OPENAT, unix.AT_FDCWD, "/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0).Save()
 	r.dir = p.Call("open the new root", unix.SYS_OPENAT, unix.AT_FDCWD, ".", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0).Save()
-	r.fd = p.Register()
+	r.fd, r.at, r.wd = p.Register(), p.Register(), p.Register()
 	p.Call("chroot", unix.SYS_CHROOT, ".")
 }
 
@@ -212,18 +216,68 @@ func (r *Root) Leave(p *raw.Program) {
 
 // Populate adds what a container finds in its root besides its files. The
 // process's root must be the container's.
+//
+// The order keeps an image's symlinks harmless: /proc comes last, because as
+// long as no proc is there, no path leads through /proc/self/fd to what this
+// process has open of the host (CVE-2024-21626).
 func (r *Root) Populate(p *raw.Program) {
-	r.proc(p)
-	r.sys(p)
+	for _, dir := range []string{"/proc", "/sys", "/dev"} {
+		r.ordinary(p, dir)
+	}
 	r.dev(p)
 	r.etc(p)
+	r.mounts(p, "")
+	r.sys(p)
+	r.mounts(p, "/sys")
+	if r.plain() {
+		r.workingDir(p)
+	}
+	r.proc(p)
+	r.mounts(p, "/proc")
+	if !r.plain() {
+		r.workingDir(p)
+	}
+}
+
+// ordinary adds a directory of the root that an image may lack, and refuses
+// an image that has a link in its place: all that is made and masked below it
+// would go elsewhere.
+func (r *Root) ordinary(p *raw.Program, dir string) {
+	mkdir(p, dir)
+	p.Call("open "+dir+", which must be a directory", unix.SYS_OPENAT, unix.AT_FDCWD, dir,
+		unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0).SaveTo(r.fd)
+	p.Call("close "+dir, unix.SYS_CLOSE, r.fd)
+}
+
+// mounts adds the tmpfs and binds whose target lies below one of the kernel's
+// trees, or, for "", below none.
+func (r *Root) mounts(p *raw.Program, tree string) {
 	for _, t := range r.Tmpfs {
-		mkdirAll(p, t.Target)
-		p.Call("mount a tmpfs on "+t.Target, unix.SYS_MOUNT, "tmpfs", t.Target, "tmpfs", t.Flags, t.Data)
+		if treeOf(t.Target) == tree {
+			r.tmpfs(p, t)
+		}
 	}
 	for _, b := range r.Binds {
-		r.bind(p, b)
+		if treeOf(b.Target) == tree {
+			r.bind(p, b)
+		}
 	}
+}
+
+func treeOf(target string) string {
+	for _, tree := range []string{"/proc", "/sys"} {
+		if target == tree || strings.HasPrefix(target, tree+"/") {
+			return tree
+		}
+	}
+	return ""
+}
+
+func (r *Root) tmpfs(p *raw.Program, t Tmpfs) {
+	r.mkdirAll(p, t.Target)
+	r.chdir(p, t.Target)
+	p.Call("mount a tmpfs on "+t.Target, unix.SYS_MOUNT, "tmpfs", ".", "tmpfs", t.Flags, t.Data)
+	p.Call("enter /", unix.SYS_CHDIR, "/")
 }
 
 // etc adds the container's own files of /etc: they are written to /dev's
@@ -234,22 +288,27 @@ func (r *Root) etc(p *raw.Program) {
 		return
 	}
 	mkdir(p, "/etc")
+	r.chdir(p, "/etc")
 	for _, name := range slices.Sorted(maps.Keys(r.Etc)) {
 		content, source, target := r.Etc[name], "/dev/."+name, "/etc/"+name
 		p.Call("make "+source, unix.SYS_OPENAT, unix.AT_FDCWD, source, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC, 0o644).SaveTo(r.fd)
 		p.Call("write "+target, unix.SYS_WRITE, r.fd, content, len(content))
 		p.Call("close "+target, unix.SYS_CLOSE, r.fd)
-		mkfile(p, target)
-		mount := func() { p.Call("mount "+target, unix.SYS_MOUNT, source, target, "", unix.MS_BIND, 0) }
+		file := func() {
+			p.Call("make "+target, unix.SYS_MKNODAT, unix.AT_FDCWD, name, unix.S_IFREG|0o644, 0).Ignore(unix.EEXIST)
+		}
+		mount := func() { p.Call("mount "+target, unix.SYS_MOUNT, source, name, "", unix.MS_BIND, 0) }
+		file()
 		// A link that leads nowhere, as resolv.conf has it where systemd-resolved
 		// is installed, gives way to a file.
 		p.Or(mount, func() {
-			p.Call("remove "+target, unix.SYS_UNLINKAT, unix.AT_FDCWD, target, 0)
-			mkfile(p, target)
+			p.Call("remove "+target, unix.SYS_UNLINKAT, unix.AT_FDCWD, name, 0)
+			file()
 			mount()
 		})
 		p.Call("take away "+source, unix.SYS_UNLINKAT, unix.AT_FDCWD, source, 0)
 	}
+	p.Call("enter /", unix.SYS_CHDIR, "/")
 }
 
 // Skeleton makes the mount points of every container in a directory that
@@ -274,7 +333,6 @@ func Skeleton(dir string, etc []string) error {
 }
 
 func (r *Root) proc(p *raw.Program) {
-	mkdir(p, "/proc")
 	p.Or(func() {
 		p.Call("mount proc", unix.SYS_MOUNT, "proc", "/proc", "proc", procFlags, 0)
 	}, func() {
@@ -285,7 +343,6 @@ func (r *Root) proc(p *raw.Program) {
 }
 
 func (r *Root) sys(p *raw.Program) {
-	mkdir(p, "/sys")
 	if r.OwnNet {
 		p.Or(func() {
 			p.Call("mount sysfs", unix.SYS_MOUNT, "sysfs", "/sys", "sysfs", procFlags|unix.MS_RDONLY, 0)
@@ -308,10 +365,10 @@ func (r *Root) hostTree(p *raw.Program, source, target string) {
 
 func (r *Root) bind(p *raw.Program, b Bind) {
 	if b.Dir {
-		mkdirAll(p, b.Target)
+		r.mkdirAll(p, b.Target)
 	} else {
-		mkdirAll(p, path.Dir(b.Target))
-		mkfile(p, b.Target)
+		r.mkdirAll(p, path.Dir(b.Target))
+		r.make(p, b.Target, false)
 	}
 	flags := unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_RECURSIVE
 	recursive := unix.AT_RECURSIVE
@@ -327,7 +384,10 @@ func (r *Root) bind(p *raw.Program, b Bind) {
 	if b.ReadOnly {
 		r.setFlags(p, "make "+b.Target+" read-only", recursive, unix.MOUNT_ATTR_RDONLY)
 	}
-	r.place(p, b.Target)
+	r.open(p, "open "+b.Target, b.Target, unix.O_PATH, r.at)
+	p.Call("mount on "+b.Target, sysMoveMount, r.fd, "", r.at, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
+	p.Call("close "+b.Target, unix.SYS_CLOSE, r.at)
+	p.Call("close the mount of "+b.Target, unix.SYS_CLOSE, r.fd)
 }
 
 // setFlags adds mount flags to the detached tree in r.fd.

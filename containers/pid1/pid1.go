@@ -107,6 +107,7 @@ func Build(spec Spec) (*Launch, error) {
 		}
 	}
 	l.prog = raw.New(size)
+	spec.Root.WorkingDir = spec.WorkingDir
 	l.steps()
 	return l, nil
 }
@@ -164,11 +165,12 @@ func (l *Launch) steps() {
 	l.terminal(p)
 	s.Root.Mask(p)
 	s.Root.Leave(p)
+	s.Root.EnterWorkingDir(p)
+	l.closeRest(p)
 	p.Call("set the hostname", unix.SYS_SETHOSTNAME, s.Hostname, len(s.Hostname))
 	if s.Loopback {
 		loopback(p)
 	}
-	l.workingDir(p)
 	p.Wait("wait for the user", l.sync[1])
 	l.late = p.Late("go on as the user")
 }
@@ -182,7 +184,6 @@ func (l *Launch) lateSteps(u confine.User) {
 		l.giveStdio(p, u)
 	}
 	p.Call("set the umask", unix.SYS_UMASK, 0o022)
-	p.CloseOnExec()
 	confine.Confinement{
 		User:      u,
 		Caps:      s.Caps,
@@ -233,13 +234,14 @@ func loopback(p *raw.Program) {
 	p.Call("close the socket", unix.SYS_CLOSE, fd)
 }
 
-// workingDir makes WORKDIR where it's missing, as docker does, and enters it.
-func (l *Launch) workingDir(p *raw.Program) {
-	if l.spec.WorkingDir == "/" {
-		return
+// closeRest closes what this process has of the launcher's and of the host's,
+// while nothing of the image was executed yet.
+func (l *Launch) closeRest(p *raw.Program) {
+	keep := []int{l.sync[1]}
+	if l.spec.Init != nil {
+		keep = append(keep, l.spec.Init.FD)
 	}
-	rootfs.MkdirAll(p, l.spec.WorkingDir)
-	p.Call("enter the working directory "+l.spec.WorkingDir, unix.SYS_CHDIR, l.spec.WorkingDir)
+	p.CloseAllBut(keep...)
 }
 
 // giveStdio makes the standard streams the user's, so that /dev/stdout can be

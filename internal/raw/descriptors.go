@@ -1,10 +1,12 @@
 package raw
 
 import (
+	"fmt"
 	"math"
 	"os"
 	"strconv"
 	"sync"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -59,4 +61,74 @@ func inheritable() []int {
 		}
 	}
 	return out
+}
+
+// kindCloseAll is CloseAllBut's.
+const kindCloseAll = kindFail + 1
+
+// kept is how many numbers CloseAllBut takes.
+const kept = 4
+
+// CloseAllBut adds the closing of every descriptor above 2 but these and the
+// report's; a negative number counts for none. Close-on-exec is not enough
+// before paths of an image's choice are used: through /proc/self/fd/N, while
+// it is open, one leads to wherever the descriptor does (CVE-2024-21626), and
+// execve(2) resolves its path before it closes anything.
+func (p *Program) CloseAllBut(keep ...int) {
+	if len(keep) > kept && p.arena.err == nil {
+		p.arena.err = fmt.Errorf("more than %d descriptors to keep", kept)
+	}
+	o := op{kind: kindCloseAll, save: -1, step: p.name("close descriptors")}
+	for i := range kept {
+		o.args[i] = none
+		if i < len(keep) && keep[i] >= 0 {
+			o.args[i] = uintptr(keep[i])
+		}
+	}
+	if closeRangeRefused() {
+		o.args[kept] = openMax()
+	}
+	p.add(o)
+}
+
+// none is a number that no descriptor has.
+const none = uintptr(math.MaxUint32)
+
+// openMax is one more than the highest number a descriptor can have.
+func openMax() uintptr {
+	const most = 1 << 20 // fs.nr_open of most hosts
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil || limit.Cur > most {
+		return most
+	}
+	return uintptr(limit.Cur)
+}
+
+// closeAllBut closes the ranges between the kept numbers, or, where args[kept]
+// says how many there can be, one descriptor after the other.
+//
+//go:nosplit
+//go:norace
+func closeAllBut(report uintptr, args *[6]uintptr) {
+	for low := uintptr(3); low < none; {
+		next := none
+		if report >= low {
+			next = report
+		}
+		for i := range kept {
+			if args[i] >= low && args[i] < next {
+				next = args[i]
+			}
+		}
+		if args[kept] == 0 {
+			if next > low {
+				syscall.RawSyscall6(unix.SYS_CLOSE_RANGE, low, next-1, 0, 0, 0, 0)
+			}
+		} else {
+			for fd := low; fd < next && fd < args[kept]; fd++ {
+				syscall.RawSyscall6(unix.SYS_CLOSE, fd, 0, 0, 0, 0, 0)
+			}
+		}
+		low = next + 1
+	}
 }

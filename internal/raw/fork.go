@@ -101,6 +101,8 @@ func run(first, report uintptr) {
 				fail(report, o.step, uintptr(e))
 			}
 			e = 0
+		case kindCloseAll:
+			closeAllBut(report, &args)
 		default:
 			r, _, e = syscall.RawSyscall6(o.nr, args[0], args[1], args[2], args[3], args[4], args[5])
 			if o.kind == kindFork && e == 0 && r == 0 {
