@@ -44,20 +44,24 @@ func openPty(rows, cols uint16) (master, slave *os.File, err error) {
 	return master, slave, nil
 }
 
-// onPty starts cmd as the leader of a session on a new terminal. The caller
-// reads the master and waits for cmd.
-func onPty(cmd *exec.Cmd, rows, cols uint16) (master *os.File, err error) {
+// onPty starts cmd as the leader of a session on a new terminal, and returns
+// the modes that the terminal had before. The caller reads the master and waits
+// for cmd.
+func onPty(cmd *exec.Cmd, rows, cols uint16) (master *os.File, before *unix.Termios, err error) {
 	master, slave, err := openPty(rows, cols)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer slave.Close()
+	if before, err = termios(master); err != nil {
+		return nil, nil, errors.Join(err, master.Close())
+	}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0}
 	if err := cmd.Start(); err != nil {
-		return nil, errors.Join(err, master.Close())
+		return nil, nil, errors.Join(err, master.Close())
 	}
-	return master, nil
+	return master, before, nil
 }
 
 // readPty reads until the last holder of the other end has closed it, which
@@ -106,11 +110,9 @@ func cmdPty(ts *testscript.TestScript, neg bool, args []string) {
 	h := ts.Value(keyHost{}).(*host)
 	cmd.Dir = ts.MkAbs(".")
 	cmd.Env = append(h.env(), "TERM=vt100")
-	master, err := onPty(cmd, uint16(*rows), uint16(*cols))
+	master, before, err := onPty(cmd, uint16(*rows), uint16(*cols))
 	ts.Check(err)
 	defer master.Close()
-	before, err := termios(master)
-	ts.Check(err)
 	ts.Check(master.SetDeadline(deadline()))
 	early, err := readUntil(master, *await)
 	ts.Check(err)
