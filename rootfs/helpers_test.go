@@ -27,8 +27,6 @@ type box struct {
 	dir   string // all that the test made
 	// before is run in the new namespaces, ahead of Mount.
 	before func(p *raw.Program)
-	// after is run behind Leave.
-	after func(p *raw.Program)
 	// masked covers a part of /proc in an outer pair of namespaces, so that a
 	// new instance of it can't be mounted.
 	masked bool
@@ -89,7 +87,7 @@ func (b *box) busybox(dir string) {
 	if err := os.WriteFile(filepath.Join(dir, "busybox"), data, 0o755); err != nil {
 		b.t.Fatal(err)
 	}
-	for _, applet := range strings.Fields("sh ls cat touch mkdir readlink stat grep mount wc find test id") {
+	for _, applet := range strings.Fields("sh ls cat touch mkdir readlink stat grep mount wc find test id head") {
 		if err := os.Symlink("busybox", filepath.Join(dir, applet)); err != nil {
 			b.t.Fatal(err)
 		}
@@ -173,7 +171,7 @@ func (b *box) program(p *raw.Program, out int, script string) {
 		outer.Call("mount the outer proc", unix.SYS_MOUNT, "proc", "/proc", "proc", 0, 0)
 		outer.Call("mask a part of it", unix.SYS_MOUNT, "tmpfs", "/proc/irq", "tmpfs", 0, 0)
 		p = outer.Part()
-		pid := outer.Fork("fork", unix.CLONE_NEWUSER|unix.CLONE_NEWNS|unix.CLONE_NEWPID|unix.CLONE_NEWNET, p0(p, b, out, script)).Save()
+		pid := outer.Fork("fork", unix.CLONE_NEWUSER|unix.CLONE_NEWNS|unix.CLONE_NEWPID|unix.CLONE_NEWNET|unix.CLONE_NEWIPC, p0(p, b, out, script)).Save()
 		outer.Call("wait", unix.SYS_WAIT4, pid, 0, 0, 0)
 		outer.Call("end", unix.SYS_EXIT_GROUP, 0)
 		return
@@ -202,9 +200,7 @@ func (b *box) inner(p *raw.Program, out int, script string) {
 	b.root.Populate(p)
 	b.root.Mask(p)
 	b.root.Leave(p)
-	if b.after != nil {
-		b.after(p)
-	}
+	b.root.EnterWorkingDir(p)
 	p.Exec("exec", "/bin/sh", p.Strings([]string{"sh", "-c", script}), p.Strings([]string{"PATH=/bin"}))
 	p.Fail("exec")
 }

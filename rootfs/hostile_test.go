@@ -1,12 +1,16 @@
 package rootfs
 
 import (
+	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // tree lists all that is below a directory with its kind and mode.
@@ -48,7 +52,7 @@ func TestHostileImageTouchesNothingOutside(t *testing.T) {
 		"through proc, cwd": "/proc/1/cwd/../%S",
 		"through the old":   "/proc/self/fd/3/%S",
 	}
-	for _, place := range []string{"proc", "sys", "dev", "etc", "data", "srv", "work", "etc/hosts", "a/b"} {
+	for _, place := range []string{"proc", "sys", "dev", "etc", "data", "srv", "work", "etc/hosts", "a/b", "dir"} {
 		for name, target := range targets {
 			t.Run(strings.ReplaceAll(place, "/", "-")+" is a link "+name, func(t *testing.T) {
 				b := newBox(t)
@@ -70,16 +74,84 @@ func TestHostileImageTouchesNothingOutside(t *testing.T) {
 					{Source: filepath.Join(b.dir, "file"), Target: "/data/by/a/bind", ReadOnly: true},
 					{Source: filepath.Join(b.dir, "file"), Target: "/a/b/c"},
 				}
-				before, top := tree(t, sentinel), names(t, "/")
-				out, err := b.run("ls /")
-				t.Logf("%v %s", err, out)
-				if after := tree(t, sentinel); !slices.Equal(after, before) {
-					t.Errorf("outside of the root:\n%s\nwant\n%s", strings.Join(after, "\n"), strings.Join(before, "\n"))
-				}
+				b.root.WorkingDir = "/dir/for/work"
+				top := names(t, "/")
+				b.leavesAlone(sentinel)
 				if after := names(t, "/"); !slices.Equal(after, top) {
 					t.Errorf("the host's /: %v, want %v", after, top)
 				}
 			})
+		}
+	}
+}
+
+// leavesAlone enters the root and holds a directory of the host against what
+// it was.
+func (b *box) leavesAlone(sentinel string) {
+	b.t.Helper()
+	before := tree(b.t, sentinel)
+	out, err := b.run("ls /")
+	b.t.Logf("%v %s", err, out)
+	if after := tree(b.t, sentinel); !slices.Equal(after, before) {
+		b.t.Errorf("outside of the root:\n%s\nwant\n%s", strings.Join(after, "\n"), strings.Join(before, "\n"))
+	}
+}
+
+// TestMagicLinksLeadNowhere: while the root is set up directories of the host
+// are open, and an image may guess their numbers (CVE-2024-21626).
+func TestMagicLinksLeadNowhere(t *testing.T) {
+	for _, proc := range []string{"/proc", "/hostproc"} {
+		for _, place := range []string{"etc", "data", "srv", "dir"} {
+			for _, plain := range []bool{false, true} {
+				if plain && proc == "/hostproc" {
+					// One who gives a container the host's /proc, on a host
+					// without openat2, has to trust its image.
+					continue
+				}
+				name := fmt.Sprintf("%s to %s, without openat2 %v", place, proc[1:], plain)
+				t.Run(name, func(t *testing.T) {
+					b := newBox(t)
+					b.root.noOpenat2 = plain
+					b.mkdir("sentinel", "source")
+					b.write("file", "file")
+					guess := fmt.Sprintf("%s/self/fd/%d/../sentinel", proc, b.root.Lowers[0].FD)
+					if err := os.Symlink(guess, filepath.Join(b.lower, place)); err != nil {
+						t.Fatal(err)
+					}
+					b.root.Etc = map[string]string{"hosts": "h"}
+					b.root.Tmpfs = []Tmpfs{{Target: "/srv/tmp/x"}}
+					b.root.Binds = []Bind{
+						{Source: "/proc", Target: "/hostproc", Dir: true, ReadOnly: true},
+						{Source: filepath.Join(b.dir, "source"), Target: "/data/made/here", Dir: true},
+						{Source: filepath.Join(b.dir, "file"), Target: "/data/file"},
+					}
+					b.root.WorkingDir = "/dir/for/work"
+					b.leavesAlone(filepath.Join(b.dir, "sentinel"))
+				})
+			}
+		}
+	}
+}
+
+// TestWorkingDirIsInside: not even the one who chose the directory itself.
+func TestWorkingDirIsInside(t *testing.T) {
+	for _, plain := range []bool{false, true} {
+		b := newBox(t)
+		b.root.noOpenat2 = plain
+		for _, dir := range []string{
+			fmt.Sprintf("/proc/self/fd/%d", b.root.Lowers[0].FD),
+			fmt.Sprintf("/proc/thread-self/fd/%d", b.root.Lowers[0].FD),
+			fmt.Sprintf("/proc/1/fd/%d", b.root.Lowers[0].FD),
+			fmt.Sprintf("/proc/self/fd/%d/..", b.root.Lowers[0].FD),
+		} {
+			b.root.WorkingDir = dir
+			out, err := b.run("ls -a . ..")
+			if err == nil && strings.Contains(out, "lower") || strings.Contains(out, "busybox") {
+				t.Errorf("%s, without openat2 %v: the host's directory:\n%s", dir, plain, out)
+			}
+			if !plain && !errors.Is(err, unix.ELOOP) {
+				t.Errorf("%s: %v, want ELOOP", dir, err)
+			}
 		}
 	}
 }

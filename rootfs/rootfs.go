@@ -290,6 +290,10 @@ func (r *Root) etc(p *raw.Program) {
 	mkdir(p, "/etc")
 	r.chdir(p, "/etc")
 	for _, name := range slices.Sorted(maps.Keys(r.Etc)) {
+		// Nothing can be mounted on a file that has no name any more.
+		if slices.ContainsFunc(r.Binds, func(b Bind) bool { return b.Target == "/etc/"+name }) {
+			continue
+		}
 		content, source, target := r.Etc[name], "/dev/."+name, "/etc/"+name
 		p.Call("make "+source, unix.SYS_OPENAT, unix.AT_FDCWD, source, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC, 0o644).SaveTo(r.fd)
 		p.Call("write "+target, unix.SYS_WRITE, r.fd, content, len(content))
