@@ -50,16 +50,24 @@ func (r *Root) Mask(p *raw.Program) {
 		if !r.Exists(path) {
 			continue
 		}
-		p.Call("open "+path, sysOpenTree, unix.AT_FDCWD, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE).SaveTo(r.fd)
-		r.setFlags(p, "make "+path+" read-only", unix.AT_RECURSIVE, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
-		r.place(p, path)
+		const attr = unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
+		r.either(p, true, func() {
+			p.Call("open "+path, sysOpenTree, unix.AT_FDCWD, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE).SaveTo(r.fd)
+			r.setFlags(p, "make "+path+" read-only", unix.AT_RECURSIVE, attr)
+			r.place(p, path)
+		}, func() {
+			// What is mounted below is read-only: it came with the host's tree.
+			r.byMount(p, older{source: path, target: path, attr: attr, below: []mounted{}})
+		})
 	}
 	for _, path := range hiddenFiles() {
 		if !r.Exists(path) {
 			continue
 		}
-		p.Call("open /dev/null to hide "+path, sysOpenTree, unix.AT_FDCWD, "/dev/null", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC).SaveTo(r.fd)
-		r.place(p, path)
+		r.either(p, false, func() {
+			p.Call("open /dev/null to hide "+path, sysOpenTree, unix.AT_FDCWD, "/dev/null", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC).SaveTo(r.fd)
+			r.place(p, path)
+		}, func() { r.byMount(p, older{source: "/dev/null", target: path}) })
 	}
 	for _, path := range hiddenDirs() {
 		if !r.Exists(path) {

@@ -84,7 +84,8 @@ type Root struct {
 
 	old, dir, fd, at, wd raw.Reg
 
-	noOpenat2 bool // for tests: as if openat2(2) were refused
+	noOpenat2   bool // for tests: as if openat2(2) were refused
+	noNewMounts bool // for tests: as if open_tree(2) and its kin were
 }
 
 // Dir is a directory of the host.
@@ -210,7 +211,7 @@ func (r *Root) Leave(p *raw.Program) {
 	p.Call("close the new root", unix.SYS_CLOSE, r.dir)
 	p.Call("enter /", unix.SYS_CHDIR, "/")
 	if r.ReadOnly {
-		r.setReadOnly(p, "make the root read-only", "/", 0)
+		r.rootReadOnly(p)
 	}
 }
 
@@ -337,6 +338,12 @@ func Skeleton(dir string, etc []string) error {
 }
 
 func (r *Root) proc(p *raw.Program) {
+	if !r.Exists("/proc/sys") {
+		// The host's shows processes alone (subset=pid). A new instance would
+		// show all, and what Mask is to cover can't be seen from here.
+		r.hostTree(p, "proc", "/proc")
+		return
+	}
 	p.Or(func() {
 		p.Call("mount proc", unix.SYS_MOUNT, "proc", "/proc", "proc", procFlags, 0)
 	}, func() {
@@ -362,9 +369,18 @@ func (r *Root) sys(p *raw.Program) {
 // hostTree binds a tree of the host with all that is mounted below it,
 // read-only.
 func (r *Root) hostTree(p *raw.Program, source, target string) {
-	p.Call("open the host's /"+source, sysOpenTree, r.old, source, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE).SaveTo(r.fd)
-	r.setFlags(p, "make the host's /"+source+" read-only", unix.AT_RECURSIVE, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID)
-	r.place(p, target)
+	const attr = unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID
+	r.either(p, true, func() {
+		p.Call("open the host's /"+source, sysOpenTree, r.old, source, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE).SaveTo(r.fd)
+		r.setFlags(p, "make the host's /"+source+" read-only", unix.AT_RECURSIVE, attr)
+		r.place(p, target)
+	}, func() {
+		o := older{host: true, source: source, target: target, attr: attr}
+		if r.noSetattr() {
+			o.below = mountsBelow("/" + source)
+		}
+		r.byMount(p, o)
+	})
 }
 
 func (r *Root) bind(p *raw.Program, b Bind) {
@@ -384,14 +400,20 @@ func (r *Root) bind(p *raw.Program, b Bind) {
 	if source == "" {
 		source = "."
 	}
-	p.Call("open the source "+b.Source, sysOpenTree, r.old, source, flags).SaveTo(r.fd)
+	o := older{host: true, source: source, target: b.Target, shallow: b.NoRecurse}
 	if b.ReadOnly {
-		r.setFlags(p, "make "+b.Target+" read-only", recursive, unix.MOUNT_ATTR_RDONLY)
+		o.attr = unix.MOUNT_ATTR_RDONLY
 	}
-	r.open(p, "open "+b.Target, b.Target, unix.O_PATH, r.at)
-	p.Call("mount on "+b.Target, sysMoveMount, r.fd, "", r.at, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
-	p.Call("close "+b.Target, unix.SYS_CLOSE, r.at)
-	p.Call("close the mount of "+b.Target, unix.SYS_CLOSE, r.fd)
+	r.either(p, b.ReadOnly, func() {
+		p.Call("open the source "+b.Source, sysOpenTree, r.old, source, flags).SaveTo(r.fd)
+		if b.ReadOnly {
+			r.setFlags(p, "make "+b.Target+" read-only", recursive, o.attr)
+		}
+		r.open(p, "open "+b.Target, b.Target, unix.O_PATH, r.at)
+		p.Call("mount on "+b.Target, sysMoveMount, r.fd, "", r.at, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
+		p.Call("close "+b.Target, unix.SYS_CLOSE, r.at)
+		p.Call("close the mount of "+b.Target, unix.SYS_CLOSE, r.fd)
+	}, func() { r.byMount(p, o) })
 }
 
 // setFlags adds mount flags to the detached tree in r.fd.
@@ -400,9 +422,17 @@ func (r *Root) setFlags(p *raw.Program, name string, recursive int, flags uint64
 	p.Call(name, sysMountSetattr, r.fd, "", unix.AT_EMPTY_PATH|recursive, mountAttr(p, attr), mountAttrSize)
 }
 
-func (r *Root) setReadOnly(p *raw.Program, name, target string, recursive int) {
-	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
-	p.Call(name, sysMountSetattr, unix.AT_FDCWD, target, recursive, mountAttr(p, attr), mountAttrSize)
+func (r *Root) rootReadOnly(p *raw.Program) {
+	if !r.noSetattr() {
+		attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
+		p.Call("make the root read-only", sysMountSetattr, unix.AT_FDCWD, "/", 0, mountAttr(p, attr), mountAttrSize)
+		return
+	}
+	root := mounted{target: "/"}
+	if r.Kind == Copy {
+		root.flags = statFlags(r.Dir)
+	}
+	r.remount(p, root, unix.MOUNT_ATTR_RDONLY)
 }
 
 // place mounts the detached tree in r.fd on target.
