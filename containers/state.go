@@ -26,10 +26,13 @@ const (
 // State is what a container is doing: state.json. It holds all that ps shows,
 // and is replaced whole by the monitor, so readers take no lock.
 type State struct {
-	Version  int       `json:"version"`
-	Status   Status    `json:"status"`
-	Pid      int       `json:"pid,omitempty"`    // of the entrypoint, on the host
-	Monitor  Process   `json:"monitor,omitzero"` // who keeps it true
+	Version int     `json:"version"`
+	Status  Status  `json:"status"`
+	Pid     int     `json:"pid,omitempty"`    // of the entrypoint, on the host
+	Monitor Process `json:"monitor,omitzero"` // who keeps it true
+	// Socket is the monitor's control socket while it runs: "sock" beside the
+	// record, a path in the runtime directory, or "" where none could be made.
+	Socket   string    `json:"socket,omitempty"`
 	Started  time.Time `json:"started,omitzero"`
 	Finished time.Time `json:"finished,omitzero"`
 	ExitCode int       `json:"exitCode"`

@@ -11,14 +11,15 @@ import (
 
 	"nook/containers/pid1"
 	"nook/internal/hint"
+	"nook/rootfs"
 )
 
 // initName is argv[0] of the reaper of run --init.
 const initName = "nook-init"
 
 // reaper is this program, to be run inside: by a read-only clone of the mount
-// it lies on, or, when its file is gone (go run, an upgrade), as a sealed copy
-// in memory.
+// it lies on, or, when its file is gone (go run, an upgrade) or mounts can't be
+// cloned here, as a sealed copy in memory.
 func reaper(f *fds) (*pid1.Executable, error) {
 	argv := []string{initName}
 	var self, file unix.Stat_t
@@ -29,7 +30,7 @@ func reaper(f *fds) (*pid1.Executable, error) {
 	if err := unix.Stat("/proc/self/exe", &self); err != nil {
 		return nil, fmt.Errorf("find our own executable: %w", err)
 	}
-	if unix.Stat(path, &file) == nil && file.Dev == self.Dev && file.Ino == self.Ino {
+	if rootfs.ClonesMounts() && unix.Stat(path, &file) == nil && file.Dev == self.Dev && file.Ino == self.Ino {
 		return &pid1.Executable{Path: path, FD: f.dir("/"), Argv: argv}, nil
 	}
 	fd, err := sealedCopy()

@@ -34,6 +34,10 @@ func MountsUsed() (use, why string) {
 	return "mount", strings.Join(refused, " and ") + " refused: a kernel before 5.12, or a filter of the host"
 }
 
+// ClonesMounts tells whether a mount can be cloned and made read-only before
+// it is seen anywhere.
+func ClonesMounts() bool { return !openTreeRefused() && !setattrRefused() }
+
 // unknownFlags are what the new calls look at first: the error is EINVAL where
 // the call is there, whatever the caller may do.
 const unknownFlags = uintptr(1 << 30)

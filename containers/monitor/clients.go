@@ -2,10 +2,7 @@ package monitor
 
 import (
 	"encoding/binary"
-	"fmt"
 	"io"
-	"net"
-	"os"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -86,29 +83,4 @@ func (c *clients) end() {
 		_ = conn.Close()
 	}
 	c.conns = nil
-}
-
-// socketPath is the control socket beside the record. A unix socket's path
-// has room for 107 bytes and the container's own may be longer, so it is
-// named through the directory's descriptor.
-func socketPath() string { return fmt.Sprintf("/proc/self/fd/%d/sock", fdDir) }
-
-// listen serves whoever connects.
-func (m *monitor) listen() error {
-	_ = os.Remove(socketPath())
-	l, err := net.Listen("unix", socketPath())
-	if err != nil {
-		return fmt.Errorf("listen on the control socket: %w", err)
-	}
-	l.(*net.UnixListener).SetUnlinkOnClose(false)
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			m.clients.add(conn)
-		}
-	}()
-	return nil
 }

@@ -95,10 +95,7 @@ func (m *monitor) run() error {
 	pumped := m.pump()
 	// Who ended already is not told as running: a file less to write.
 	if !ended() {
-		if err := m.listen(); err != nil {
-			return err
-		}
-		if err := m.started(); err != nil {
+		if err := m.started(m.listen(runtimeDir(os.Args))); err != nil {
 			return err
 		}
 	}
@@ -124,7 +121,7 @@ func (m *monitor) refused(rep raw.Report) error {
 	return err
 }
 
-func (m *monitor) started() error {
+func (m *monitor) started(socket string) error {
 	self, err := containers.Self()
 	if err != nil {
 		return err
@@ -133,7 +130,7 @@ func (m *monitor) started() error {
 	if err != nil {
 		return err
 	}
-	m.state = containers.State{Status: containers.Running, Pid: pid, Monitor: self, Started: time.Now().UTC()}
+	m.state = containers.State{Status: containers.Running, Pid: pid, Monitor: self, Socket: socket, Started: time.Now().UTC()}
 	if err := m.container.WriteState(m.state, m.durable()); err != nil {
 		return err
 	}
@@ -157,10 +154,10 @@ func (m *monitor) ended(status unix.WaitStatus) error {
 // with --rm, not at all.
 func (m *monitor) settle() error {
 	_ = m.log.Close()
+	m.unlisten()
 	if m.config.Remove {
 		return m.container.Remove(m.config.Name)
 	}
-	_ = os.Remove(socketPath())
 	return m.container.WriteState(m.state, m.durable())
 }
 
@@ -192,7 +189,7 @@ func ended() bool {
 func reap() (unix.WaitStatus, error) {
 	fd, err := unix.PidfdOpen(child, unix.PIDFD_NONBLOCK)
 	if err != nil {
-		return 0, fmt.Errorf("pidfd_open: %w", err)
+		return waitBlocking()
 	}
 	f := os.NewFile(uintptr(fd), "pid 1")
 	defer f.Close()
@@ -223,7 +220,7 @@ func reap() (unix.WaitStatus, error) {
 func hostPid(pid int) (int, error) {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
-		return 0, fmt.Errorf("pidfd_open: %w", err)
+		return hostPidOfChild(), nil
 	}
 	defer unix.Close(fd)
 	info, err := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", fd))

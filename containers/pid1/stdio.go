@@ -1,6 +1,8 @@
 package pid1
 
 import (
+	"fmt"
+
 	"golang.org/x/sys/unix"
 
 	"nook/internal/raw"
@@ -55,5 +57,10 @@ func (l *Launch) cloneInit(p *raw.Program) {
 
 func (l *Launch) execInit(p *raw.Program, envp raw.Addr) {
 	argv := p.Strings(append(append([]string{}, l.spec.Init.Argv...), l.spec.Args...))
-	p.Call("exec the reaper", unix.SYS_EXECVEAT, l.spec.Init.FD, "", argv, envp, unix.AT_EMPTY_PATH)
+	p.Or(func() {
+		p.Call("exec the reaper", unix.SYS_EXECVEAT, l.spec.Init.FD, "", argv, envp, unix.AT_EMPTY_PATH)
+	}, func() {
+		// Without execveat(2), by the container's /proc.
+		p.Call("exec the reaper", unix.SYS_EXECVE, fmt.Sprintf("/proc/self/fd/%d", l.spec.Init.FD), argv, envp)
+	})
 }
