@@ -14,7 +14,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 
@@ -162,11 +161,8 @@ func FormatMap(ranges []Range) string {
 }
 
 func fromSubids(euid, egid int) (IDs, error) {
-	for _, tool := range []string{"newuidmap", "newgidmap"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			return IDs{}, hint.Errorf("install Debian's package uidmap, or use --ids single",
-				"%s isn't in PATH", tool)
-		}
+	if err := helpersWork(); err != nil {
+		return IDs{}, err
 	}
 	name := loginName(euid)
 	uids, err := subids("/etc/subuid", name, euid)
@@ -176,6 +172,11 @@ func fromSubids(euid, egid int) (IDs, error) {
 	gids, err := subids("/etc/subgid", name, euid)
 	if err != nil {
 		return IDs{}, err
+	}
+	for file, ranges := range map[string][]Range{"/proc/self/uid_map": uids, "/proc/self/gid_map": gids} {
+		if err := available(file, ranges); err != nil {
+			return IDs{}, err
+		}
 	}
 	return IDs{
 		Mode: Mapped,
