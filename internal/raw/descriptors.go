@@ -74,7 +74,9 @@ const kept = 4
 // before paths of an image's choice are used: through /proc/self/fd/N, while
 // it is open, one leads to wherever the descriptor does (CVE-2024-21626), and
 // execve(2) resolves its path before it closes anything.
-func (p *Program) CloseAllBut(keep ...int) {
+func (p *Program) CloseAllBut(keep ...int) { p.closeAllBut(closeRangeRefused(), keep...) }
+
+func (p *Program) closeAllBut(refused bool, keep ...int) {
 	if len(keep) > kept && p.arena.err == nil {
 		p.arena.err = fmt.Errorf("more than %d descriptors to keep", kept)
 	}
@@ -85,7 +87,7 @@ func (p *Program) CloseAllBut(keep ...int) {
 			o.args[i] = uintptr(keep[i])
 		}
 	}
-	if closeRangeRefused() {
+	if refused {
 		o.args[kept] = openMax()
 	}
 	p.add(o)

@@ -1,6 +1,7 @@
 package raw
 
 import (
+	"errors"
 	"os"
 	"strconv"
 	"strings"
@@ -52,6 +53,41 @@ func TestInheritableLeavesOutOurOwn(t *testing.T) {
 		if fd <= 2 || fd == int(f.Fd()) {
 			target, _ := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
 			t.Errorf("inheritable() has %d (%s)", fd, strings.TrimSpace(target))
+		}
+	}
+}
+
+// TestCloseAllButKeepsWhatIsAsked: also for execve(2)'s own path, which is
+// looked up before close-on-exec comes into force.
+func TestCloseAllButKeepsWhatIsAsked(t *testing.T) {
+	var fds [4]int
+	for i := range fds {
+		fd, err := unix.Open("/usr", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fd)
+		fds[i] = fd
+	}
+	high, err := unix.FcntlInt(uintptr(fds[0]), unix.F_DUPFD_CLOEXEC, 900)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(high)
+	for _, refused := range []bool{false, true} {
+		for fd, want := range map[int]error{fds[0]: nil, fds[1]: unix.ENOENT, fds[2]: nil, fds[3]: unix.ENOENT, high: unix.ENOENT} {
+			p := New(DefaultSize)
+			p.closeAllBut(refused, fds[2], -1, fds[0])
+			p.Call("look", unix.SYS_CHDIR, "/proc/self/fd/"+strconv.Itoa(fd))
+			shell(p, "exit 0")
+			_, e := start(t, p, 0) // which tells of errors through the report's descriptor
+			switch {
+			case want == nil && e != nil:
+				t.Errorf("refused %v, kept %d: %v", refused, fd, e)
+			case want != nil && (e == nil || !errors.Is(e, want)):
+				t.Errorf("refused %v, descriptor %d: %v, want %v", refused, fd, e, want)
+			}
+			p.Close()
 		}
 	}
 }

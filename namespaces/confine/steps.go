@@ -31,10 +31,7 @@ type Confinement struct {
 // process's own user namespace; dropping from the bounding set needs
 // CAP_SETPCAP; changing ids drops the rest of what isn't root's.
 func (c Confinement) Steps(p *raw.Program) {
-	// Keys of the host's session are not for the container (keyrings(7)). The
-	// call may be refused by an outer sandbox or by the user's quota of keys;
-	// the filter keeps keyctl(2) from the container anyway.
-	p.Call("join a new session keyring", unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0).IgnoreAll()
+	c.keyring(p)
 	if c.OwnUserns {
 		c.userns(p)
 	}
@@ -56,6 +53,14 @@ func (c Confinement) Steps(p *raw.Program) {
 	} else {
 		capset(p, 0)
 	}
+}
+
+// keyring leaves the caller's session keyring: keys of the host's session are
+// not for the container (keyrings(7)). The call may be refused by an outer
+// sandbox or by the user's quota of keys; the filter keeps keyctl(2) from the
+// container anyway.
+func (c Confinement) keyring(p *raw.Program) {
+	p.Call("join a new session keyring", unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0).IgnoreAll()
 }
 
 // highestCap is one more than the last capability that a kernel can have
