@@ -5,7 +5,7 @@
 //	make bench                          the table on standard output
 //	make bench OUT=docs/BENCHMARKS.md   the page
 //
-// All contestants run in one go, in turns (A B C D A B C D …), so that whatever
+// All contestants run in one go, in turns (A B C D D C B A …), so that whatever
 // else the machine does meets each alike; what counts are ratios of medians.
 //
 //	bench (root)     makes the test user; a private mount namespace
