@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -28,10 +27,12 @@ type Info struct {
 	Overlay        Finding        `json:"overlay"`
 	Proc           Finding        `json:"proc"`
 	Sysfs          Finding        `json:"sysfs"`
+	Mounts         Finding        `json:"mounts"`
 	Paths          Finding        `json:"paths"`
 	Seccomp        Finding        `json:"seccomp"`
 	Cgroup         CgroupInfo     `json:"cgroup"`
 	RuntimeDir     Finding        `json:"runtimeDirectory"`
+	Sockets        Finding        `json:"sockets"`
 	Kernel         string         `json:"kernel"`
 	Architecture   string         `json:"architecture"`
 	Images         int            `json:"images"`
@@ -51,6 +52,7 @@ type Finding struct {
 type IDsInfo struct {
 	Mode string `json:"mode"`
 	Why  string `json:"why,omitempty"`
+	Cost string `json:"cost,omitempty"`
 	UIDs string `json:"uids"`
 	GIDs string `json:"gids"`
 }
@@ -62,6 +64,7 @@ type CgroupInfo struct {
 	Delegated   bool     `json:"delegated"`
 	Controllers []string `json:"controllers"`
 	Why         string   `json:"why"`
+	Cost        string   `json:"cost,omitempty"`
 }
 
 // Info looks at the host. Each mount is really tried, in namespaces that go
@@ -71,8 +74,10 @@ func (e *Engine) Info(ctx context.Context) (*Info, error) {
 	dir, why := RuntimeDir()
 	info := &Info{
 		Root: e.root, IDs: idsInfo(e.ids),
-		Cgroup:       CgroupInfo{string(group.Hierarchy), group.Path, group.Delegated, append([]string{}, group.Controllers...), group.Why},
+		Cgroup:       cgroupInfo(group),
 		RuntimeDir:   Finding{Use: dir, Why: why},
+		Sockets:      e.socketsFinding(dir),
+		Mounts:       mountsFinding(),
 		Kernel:       kernel(),
 		Architecture: runtime.GOARCH,
 		Seccomp:      seccompFinding(),
@@ -113,7 +118,65 @@ func idsInfo(ids namespaces.IDs) IDsInfo {
 		}
 		return strings.Join(parts, ", ")
 	}
-	return IDsInfo{string(ids.Mode), ids.Why, text(ids.UIDs), text(ids.GIDs)}
+	info := IDsInfo{Mode: string(ids.Mode), Why: ids.Why, UIDs: text(ids.UIDs), GIDs: text(ids.GIDs)}
+	if ids.Mode == namespaces.Single {
+		info.Cost = "containers have one id: chown and the like succeed without effect"
+	}
+	return info
+}
+
+func cgroupInfo(group cgroups.Detection) CgroupInfo {
+	info := CgroupInfo{
+		Hierarchy: string(group.Hierarchy), Path: group.Path, Delegated: group.Delegated,
+		Controllers: append([]string{}, group.Controllers...), Why: group.Why,
+	}
+	if !group.Delegated {
+		info.Cost = "no limits of memory, CPU and processes can be set"
+	}
+	return info
+}
+
+func mountsFinding() Finding {
+	use, why := rootfs.MountsUsed()
+	f := Finding{Use: use, Why: why}
+	if why != "" {
+		f.Cost = "a read-only bind of a directory with more mounts below it is refused"
+	}
+	return f
+}
+
+// socketsFinding makes a control socket as a monitor would.
+func (e *Engine) socketsFinding(runtimeDir string) Finding {
+	err := trySocket(e.root)
+	if err == nil {
+		return Finding{Use: "beside the record"}
+	}
+	if rerr := makeRuntimeDir(runtimeDir); rerr == nil && trySocket(runtimeDir) == nil {
+		return Finding{Use: "in the runtime directory", Why: "the data root: " + err.Error(),
+			Cost: "a container whose runtime directory is wiped is cut off from later commands"}
+	}
+	return Finding{Use: "none", Why: "the data root: " + err.Error(),
+		Cost: "a container is reached by the command that started it and by no other"}
+}
+
+// trySocket binds a unix socket in a directory.
+func trySocket(dir string) error {
+	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open: %w", err)
+	}
+	defer unix.Close(fd)
+	name := fmt.Sprintf("/proc/self/fd/%d/.try-%d.sock", fd, os.Getpid()) // a path has room for 107 bytes
+	sock, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("socket: %w", err)
+	}
+	defer unix.Close(sock)
+	if err := unix.Bind(sock, &unix.SockaddrUnix{Name: name}); err != nil {
+		return fmt.Errorf("bind a unix socket: %w", err)
+	}
+	_ = unix.Unlink(name)
+	return nil
 }
 
 func kernel() string {
@@ -138,21 +201,6 @@ func (e *Engine) userNamespaces(ctx context.Context, info *Info) error {
 	}
 	info.UserNamespaces = Finding{Use: "available", Why: "user.max_user_namespaces=" + strings.TrimSpace(string(limit))}
 	return nil
-}
-
-func (e *Engine) overlayFinding(ctx context.Context) Finding {
-	err := e.tryOverlay(ctx)
-	if err == nil {
-		return Finding{Use: string(rootfs.Overlay), Why: "kernel overlayfs in a user namespace"}
-	}
-	if e.rootfsKind(true) == rootfs.OverlayTmpfs {
-		return Finding{
-			Use:  string(rootfs.OverlayTmpfs) + " for run --rm, else " + string(rootfs.Copy),
-			Why:  "the data root lies on overlayfs, which can't carry the writable layer: " + err.Error(),
-			Cost: "with --rm what a container writes takes memory; without, a copy of the image for each container",
-		}
-	}
-	return Finding{Use: string(rootfs.Copy), Why: err.Error(), Cost: "a copy of the image for each container"}
 }
 
 func (e *Engine) procFinding(ctx context.Context) Finding {
@@ -223,21 +271,26 @@ func (i *Info) Sections() []Section {
 	if i.IDs.Why != "" {
 		ids += " (" + i.IDs.Why + ")"
 	}
+	if i.IDs.Cost != "" {
+		ids += "\ncosts: " + i.IDs.Cost
+	}
 	host := [][2]string{{"Kernel", i.Kernel + " " + i.Architecture}}
 	host = append(host, row("User namespaces", i.UserNamespaces)...)
 	host = append(host, row("Root file system", i.Overlay)...)
 	host = append(host, row("/proc", i.Proc)...)
 	host = append(host, row("/sys", i.Sysfs)...)
+	host = append(host, row("Mounts", i.Mounts)...)
 	host = append(host, row("Paths", i.Paths)...)
 	host = append(host, row("Seccomp", i.Seccomp)...)
 	cgroup := i.Cgroup.Hierarchy + ", not delegated"
 	if i.Cgroup.Delegated {
 		cgroup = i.Cgroup.Hierarchy + ", delegated: " + strings.Join(i.Cgroup.Controllers, " ")
 	}
-	host = append(host, [2]string{"Cgroup", cgroup + " (" + i.Cgroup.Why + ")"})
+	host = append(host, row("Cgroup", Finding{cgroup, i.Cgroup.Why, i.Cgroup.Cost})...)
 	store := [][2]string{
 		{"Data root", i.Root},
-		{"Runtime directory", i.RuntimeDir.Use + " (" + i.RuntimeDir.Why + ")"},
+		row("Runtime directory", i.RuntimeDir)[0],
+		row("Control sockets", i.Sockets)[0],
 		{"Images", strconv.Itoa(i.Images)},
 		{"Containers", strconv.Itoa(i.Containers)},
 	}
@@ -246,26 +299,4 @@ func (i *Info) Sections() []Section {
 		{"Host", host},
 		{"Store", store},
 	}
-}
-
-// tryOverlay mounts an overlay as a container would, in the data root.
-func (e *Engine) tryOverlay(ctx context.Context) error {
-	dir, err := os.MkdirTemp(e.root, ".try-")
-	if err != nil {
-		return fmt.Errorf("try an overlay: %w", err)
-	}
-	defer os.RemoveAll(dir)
-	var f fds
-	defer f.close()
-	at := func(name string) rootfs.Dir {
-		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
-			f.fail(err)
-		}
-		return f.rootDir(dir, name)
-	}
-	r := &rootfs.Root{Kind: rootfs.Overlay, Dir: dir, Lowers: []rootfs.Dir{at("lower")}, Upper: at("upper"), Work: at("work")}
-	if f.err != nil {
-		return f.err
-	}
-	return e.try(ctx, unix.CLONE_NEWUSER|unix.CLONE_NEWNS, r.Mount)
 }

@@ -18,7 +18,6 @@ import (
 	"nook/containers/monitor"
 	"nook/internal/frame"
 	"nook/internal/raw"
-	"nook/rootfs"
 )
 
 // Run creates a container, runs it in the foreground and returns its exit
@@ -41,8 +40,8 @@ func (e *Engine) Run(ctx context.Context, o RunOptions, streams Streams) (code i
 		}
 	}()
 	s, err := e.start(ctx, ct, cfg)
-	if refusesOverlay(err) {
-		if err = e.copyInstead(ctx, ct, cfg, err); err == nil {
+	for refusesOverlay(err) {
+		if err = e.stepDown(ctx, ct, cfg, err); err == nil {
 			s, err = e.start(ctx, ct, cfg)
 		}
 	}
@@ -65,12 +64,6 @@ func (e *Engine) remove(ct containers.Container, cfg *containers.Config) {
 		return
 	}
 	_, _ = e.stage(context.Background(), request{Remove: ct.ID, Name: cfg.Name}, nil)
-}
-
-// refusesOverlay tells whether the host, and not the container, is the reason.
-func refusesOverlay(err error) bool {
-	var step *raw.Error
-	return errors.As(err, &step) && step.Step == rootfs.StepOverlay
 }
 
 // errLost says that the monitor went away without a last word.
@@ -273,15 +266,4 @@ func (s *sender) forwardSize(t Terminal) (stop func()) {
 		}
 	}()
 	return func() { close(done) }
-}
-
-// copyInstead gives a container its own copy of the image, once the host
-// refused an overlay.
-func (e *Engine) copyInstead(ctx context.Context, ct containers.Container, cfg *containers.Config, why error) error {
-	e.note("overlay is refused here (%v): copying the image's files for this container", why)
-	if err := e.stageFlatten(ctx, ct, cfg); err != nil {
-		return err
-	}
-	cfg.Rootfs = string(rootfs.Copy)
-	return ct.Rewrite(cfg)
 }

@@ -2,10 +2,9 @@ package engine
 
 import (
 	"context"
-	"fmt"
+	"os"
 	"path/filepath"
 
-	"nook/containers"
 	"nook/images/layers"
 )
 
@@ -30,6 +29,9 @@ func (s *stageRun) unpack(ctx context.Context, store *layers.Store) (event, erro
 
 func (s *stageRun) flatten(ctx context.Context, store *layers.Store) error {
 	dst := filepath.Join(containersDir(s.req.Root), s.req.Flatten.Container, "rootfs")
+	if err := os.Mkdir(dst, 0o755); err != nil {
+		return err
+	}
 	var dirs []string
 	for _, key := range s.req.Flatten.Layers {
 		dirs = append(dirs, store.Dir(key))
@@ -46,13 +48,4 @@ func (s *stageRun) collect(ctx context.Context, store *layers.Store) error {
 		return err
 	}
 	return store.Sweep()
-}
-
-// stageFlatten fills a container's rootfs directory from its layers.
-func (e *Engine) stageFlatten(ctx context.Context, ct containers.Container, cfg *containers.Config) error {
-	_, err := e.stage(ctx, request{Flatten: &flattenJob{Container: ct.ID, Layers: cfg.Layers}}, nil)
-	if err != nil {
-		return fmt.Errorf("copy the image's files: %w", err)
-	}
-	return nil
 }

@@ -99,7 +99,7 @@ func (r *Root) byMount(p *raw.Program, o older) {
 	}
 	name := "bind " + o.target
 	if flags&unix.MS_REC == 0 && !o.shallow {
-		name = StepBindReadOnly + o.target
+		name = "bind " + o.target + " read-only (mount_setattr(2) is refused here, so nothing may be mounted below it)"
 	}
 	p.Call(name, unix.SYS_MOUNT, o.source, o.target, "", flags, 0)
 	if o.host {
@@ -128,10 +128,6 @@ func (r *Root) byMount(p *raw.Program, o older) {
 	p.Call("make "+o.target+" read-only", sysMountSetattr, unix.AT_FDCWD, o.target, recursive,
 		mountAttr(p, unix.MountAttr{Attr_set: o.attr}), mountAttrSize)
 }
-
-// StepBindReadOnly begins the name of the step that mount(2) can't do for a
-// tree with more mounts below it.
-const StepBindReadOnly = "bind read-only without mount_setattr(2) "
 
 // remount adds flags to a mount.
 func (r *Root) remount(p *raw.Program, m mounted, attr uint64) *raw.Step {
