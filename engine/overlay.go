@@ -87,7 +87,8 @@ func (e *Engine) tryOverlay(ctx context.Context, kind rootfs.Kind) error {
 		}
 		return f.rootDir(dir, name)
 	}
-	r := &rootfs.Root{Kind: kind, Dir: dir, Lowers: []rootfs.Dir{at("lower")}, Upper: at("upper"), Work: at("work"), UpperMode: 0o755}
+	// The mount point is apart: a tmpfs on it must not hide the layer.
+	r := &rootfs.Root{Kind: kind, Dir: at("mnt").Path, Lowers: []rootfs.Dir{at("lower")}, Upper: at("upper"), Work: at("work"), UpperMode: 0o755}
 	if f.err != nil {
 		return f.err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -73,8 +74,9 @@ func (e *Engine) start(ctx context.Context, ct containers.Container, cfg *contai
 	if err != nil {
 		return nil, err
 	}
+	runtimeDir, _ := RuntimeDir()
 	spawn := monitor.Spawn{
-		ID: cfg.ID, Pid1: launch.Program(),
+		ID: cfg.ID, RuntimeDir: runtimeDir, Pid1: launch.Program(),
 		Maps: e.ids.MapSelf, MapsFirst: true,
 		Control: control, Dir: dir, Report: reportR,
 		Stdin: std.stdin, Stdout: std.stdout, Stderr: std.stderr, TTY: std.ttyOutside,
@@ -154,9 +156,13 @@ func (s *started) explain(rep raw.Report) error {
 	return explain(s.program.Error(rep), s.launch.Command())
 }
 
+// namespaceSteps are those whose errors are about namespaces: a full disk says
+// ENOSPC too.
+func namespaceSteps() []string { return []string{pid1.StepNamespaces, monitor.StepFork} }
+
 func explain(e *raw.Error, command string) error {
 	if e.Step != pid1.StepExec {
-		if errors.Is(e, unix.ENOSPC) || errors.Is(e, unix.EUSERS) {
+		if slices.Contains(namespaceSteps(), e.Step) {
 			return namespaces.Explain(e)
 		}
 		return fmt.Errorf("start the container: %w", e)

@@ -23,9 +23,15 @@ const (
 // Name is argv[0] of a monitor.
 const Name = "nook-monitor"
 
+// StepFork is the name of the step that makes the container's pid namespace.
+const StepFork = "fork pid 1"
+
 // Spawn describes how a monitor is started.
 type Spawn struct {
 	ID string
+	// RuntimeDir is where the control socket lies when the container's own
+	// directory can't have one.
+	RuntimeDir string
 	// Pid1 are the steps of the container's first process, which begins in a
 	// pid namespace of its own.
 	Pid1 *raw.Program
@@ -66,7 +72,7 @@ func (s *Spawn) Steps(p *raw.Program) {
 	if s.MapsFirst {
 		s.Maps(p)
 	}
-	p.Fork("fork pid 1", unix.CLONE_NEWPID, s.Pid1)
+	p.Fork(StepFork, unix.CLONE_NEWPID, s.Pid1)
 	if !s.MapsFirst {
 		s.Maps(p)
 	}
@@ -79,7 +85,7 @@ func (s *Spawn) Steps(p *raw.Program) {
 	// Nothing in a monitor is so urgent: its Go runtime's own watch (sysmon)
 	// would wake up every 70 µs while a container starts.
 	p.Call("set the timer slack", unix.SYS_PRCTL, unix.PR_SET_TIMERSLACK, timerSlack, 0, 0, 0)
-	p.Exec("exec the monitor", "/proc/self/exe", p.Strings([]string{Name, s.ID}), p.Strings(environment()))
+	p.Exec("exec the monitor", "/proc/self/exe", p.Strings([]string{Name, s.ID, s.RuntimeDir}), p.Strings(environment()))
 	p.Fail("exec the monitor")
 }
 

@@ -153,7 +153,7 @@ func (l *Launch) steps() {
 	p.Call("begin a session", unix.SYS_SETSID)
 	// Not by the flags of clone(2), in whose call the parent waits for the new
 	// namespaces to be made: the monitor has its own start to make meanwhile.
-	p.Call("make namespaces", unix.SYS_UNSHARE, s.Namespaces)
+	p.Call(StepNamespaces, unix.SYS_UNSHARE, s.Namespaces)
 	if s.WaitForMaps {
 		p.Wait("wait for the id maps", l.sync[1])
 	}
@@ -199,6 +199,9 @@ func (l *Launch) lateSteps(u confine.User) {
 	}
 	p.Fail(StepExec)
 }
+
+// StepNamespaces is the name of the step that makes the container's namespaces.
+const StepNamespaces = "make namespaces"
 
 // StepExec is the name of the steps that execute the entrypoint.
 const StepExec = "exec"
