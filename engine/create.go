@@ -59,13 +59,24 @@ func (e *Engine) create(ctx context.Context, o RunOptions) (containers.Container
 		ct, err = e.containers.Create(cfg, attr)
 	}
 	if err != nil {
-		return none, nil, err
+		return none, nil, e.noRoom(err)
 	}
 	if err := e.outfit(ctx, ct, cfg, o); err != nil {
 		e.remove(ct, cfg)
 		return none, nil, err
 	}
 	return ct, cfg, nil
+}
+
+// noRoom hints at what to do about a data root that takes nothing more.
+func (e *Engine) noRoom(err error) error {
+	switch {
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return hint.Wrap(err, "make room on the file system of "+e.root+", or choose another place with --root or NOOK_ROOT")
+	case errors.Is(err, unix.EROFS), errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
+		return hint.Wrap(err, "choose a place that you can write to with --root or NOOK_ROOT")
+	}
+	return err
 }
 
 // outfit adds to a new container what stands beside its record.

@@ -204,12 +204,17 @@ func (e *Engine) userNamespaces(ctx context.Context, info *Info) error {
 }
 
 func (e *Engine) procFinding(ctx context.Context) Finding {
+	hosts := Finding{Use: "the host's, read-only", Cost: "containers see the host's processes in /proc, and can't write to theirs there"}
+	if !exists("/proc/sys") {
+		hosts.Why = "the host's /proc shows processes alone"
+		return hosts
+	}
 	err := e.try(ctx, unix.CLONE_NEWUSER|unix.CLONE_NEWNS|unix.CLONE_NEWPID, rootfs.TryProc)
 	if err == nil {
 		return Finding{Use: "own instance"}
 	}
-	return Finding{Use: "the host's, read-only", Why: err.Error() + " (parts of the host's /proc are masked)",
-		Cost: "containers see the host's processes in /proc, and can't write to theirs there"}
+	hosts.Why = err.Error() + " (parts of the host's /proc are masked)"
+	return hosts
 }
 
 func (e *Engine) sysfsFinding(ctx context.Context) Finding {

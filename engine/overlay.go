@@ -60,6 +60,9 @@ func (e *Engine) overlayFinding(ctx context.Context) Finding {
 		return Finding{Use: string(rootfs.Overlay), Why: "kernel overlayfs in a user namespace"}
 	}
 	why := err.Error()
+	if errors.Is(err, errNoTry) {
+		return Finding{Use: "none", Why: why, Cost: "no container can be made in this data root"}
+	}
 	if e.rootfsKind(true) == rootfs.OverlayTmpfs {
 		why = "the data root lies on overlayfs, which can't carry the writable layer: " + why
 	}
@@ -72,11 +75,14 @@ func (e *Engine) overlayFinding(ctx context.Context) Finding {
 	return Finding{Use: string(rootfs.Copy), Why: why, Cost: "a copy of the image for each container"}
 }
 
+// errNoTry says that the data root can't be written to.
+var errNoTry = errors.New("the data root takes nothing")
+
 // tryOverlay mounts an overlay as a container would, in the data root.
 func (e *Engine) tryOverlay(ctx context.Context, kind rootfs.Kind) error {
 	dir, err := os.MkdirTemp(e.root, ".try-")
 	if err != nil {
-		return fmt.Errorf("try an overlay: %w", err)
+		return fmt.Errorf("%w: %w", errNoTry, err)
 	}
 	defer os.RemoveAll(dir)
 	var f fds

@@ -118,7 +118,7 @@ func total(rs []Range) (n uint64) {
 func identity(path string) ([]Range, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("read id map: %w", err)
+		return nil, noProc(err)
 	}
 	ranges, err := ParseMap(string(data))
 	if err != nil {

@@ -65,14 +65,31 @@ func newidmap(ctx context.Context, tool string, pid int, ranges []Range) error {
 	return nil
 }
 
+// lowestLimit names the sysctl that allows fewest namespaces, which is the
+// likeliest to be used up (namespaces(7), The /proc/sys/user directory).
+func lowestLimit() string {
+	name, low := "user.max_user_namespaces", uint64(1<<63)
+	for _, kind := range []string{"user", "pid", "mnt", "uts", "ipc", "net", "cgroup"} {
+		data, err := os.ReadFile("/proc/sys/user/max_" + kind + "_namespaces")
+		if err != nil {
+			continue
+		}
+		if n, err := strconv.ParseUint(strings.TrimSpace(string(data)), 10, 64); err == nil && n < low {
+			name, low = "user.max_"+kind+"_namespaces", n
+		}
+	}
+	return name
+}
+
 // Explain gives an error of clone(2) with CLONE_NEWUSER its usual cause.
 func Explain(err error) error {
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EUSERS):
-		return hint.Wrap(fmt.Errorf("create namespaces: %w: a limit of user.max_*_namespaces is reached", err),
-			"as root: sysctl -w user.max_user_namespaces=15000 (see nook info)")
+		limit := lowestLimit()
+		return hint.Wrap(fmt.Errorf("create namespaces: %w: the limit %s is reached", err, limit),
+			"as root: sysctl -w "+limit+"=15000; an outer container may have a limit of its own")
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
 		return hint.Wrap(fmt.Errorf("create a user namespace: %w", err),
 			"this host forbids user namespaces to you: see kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns, and the outer container's seccomp profile")

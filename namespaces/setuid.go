@@ -63,7 +63,7 @@ func privileged(path string) error {
 func available(file string, ranges []Range) error {
 	data, err := os.ReadFile(file)
 	if err != nil {
-		return fmt.Errorf("read id map: %w", err)
+		return noProc(err)
 	}
 	have, err := ParseMap(string(data))
 	if err != nil {
@@ -76,6 +76,11 @@ func available(file string, ranges []Range) error {
 		}
 	}
 	return nil
+}
+
+// noProc tells of a host without a /proc, in which nothing of ours works.
+func noProc(err error) error {
+	return hint.Wrap(fmt.Errorf("read id map: %w", err), "nook needs /proc: mount -t proc proc /proc")
 }
 
 // within tells whether one line of the map has the whole range; the kernel

@@ -82,12 +82,12 @@ type Launch struct {
 	sync   [2]int // ours, pid 1's
 	ours   *os.File
 	rootFD int // the number under which pid 1 sends its root
-
+	procFD int // the number of the host's /proc in pid 1, -1 for none
 }
 
 // Build prepares a start. It opens descriptors that Close closes.
 func Build(spec Spec) (*Launch, error) {
-	l := &Launch{spec: spec, sync: [2]int{-1, -1}, rootFD: -1}
+	l := &Launch{spec: spec, sync: [2]int{-1, -1}, rootFD: -1, procFD: -1}
 	var err error
 	if l.sync, err = unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0); err != nil {
 		return nil, fmt.Errorf("socketpair: %w", err)
@@ -99,6 +99,12 @@ func Build(spec Spec) (*Launch, error) {
 	if l.rootFD, err = reserve(); err != nil {
 		l.Close()
 		return nil, err
+	}
+	if spec.SingleID {
+		if l.procFD, err = reserve(); err != nil {
+			l.Close()
+			return nil, err
+		}
 	}
 	size := raw.DefaultSize
 	for _, list := range [][]string{spec.Args, spec.Env} {
@@ -126,7 +132,7 @@ func (l *Launch) Close() {
 	if l.ours != nil {
 		_ = l.ours.Close()
 	}
-	for _, fd := range []*int{&l.sync[1], &l.rootFD} {
+	for _, fd := range []*int{&l.sync[1], &l.rootFD, &l.procFD} {
 		if *fd >= 0 {
 			_ = unix.Close(*fd)
 			*fd = -1
@@ -160,6 +166,7 @@ func (l *Launch) steps() {
 	s.Root.Mount(p)
 	l.sendRoot(p)
 	l.cloneInit(p)
+	l.openProc(p)
 	s.Root.Enter(p)
 	s.Root.Populate(p)
 	l.terminal(p)
@@ -189,6 +196,7 @@ func (l *Launch) lateSteps(u confine.User) {
 		Caps:      s.Caps,
 		Filter:    s.Filter,
 		OwnUserns: s.SingleID && (u.UID != 0 || u.GID != 0),
+		Proc:      l.procFD,
 	}.Steps(p)
 	if s.Init != nil {
 		l.execInit(p, envp)
@@ -237,10 +245,21 @@ func loopback(p *raw.Program) {
 	p.Call("close the socket", unix.SYS_CLOSE, fd)
 }
 
+// openProc keeps the host's /proc at hand, in which the maps of another user
+// namespace can be written where the container's own /proc is read-only.
+func (l *Launch) openProc(p *raw.Program) {
+	if l.procFD < 0 {
+		return
+	}
+	fd := p.Call("open the host's /proc", unix.SYS_OPENAT, unix.AT_FDCWD, "/proc", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0).Save()
+	p.Call("place the host's /proc", unix.SYS_DUP3, fd, l.procFD, unix.O_CLOEXEC)
+	p.Call("close the host's /proc", unix.SYS_CLOSE, fd)
+}
+
 // closeRest closes what this process has of the launcher's and of the host's,
 // while nothing of the image was executed yet.
 func (l *Launch) closeRest(p *raw.Program) {
-	keep := []int{l.sync[1]}
+	keep := []int{l.sync[1], l.procFD}
 	if l.spec.Init != nil {
 		keep = append(keep, l.spec.Init.FD)
 	}

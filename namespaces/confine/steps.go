@@ -19,6 +19,10 @@ type Confinement struct {
 	// whose only id is User: the way to be another user where a single id
 	// exists.
 	OwnUserns bool
+	// Proc is a descriptor of a /proc that can be written to, for OwnUserns:
+	// the container's own may be read-only. The steps close it; 0 or less is
+	// none.
+	Proc int
 	// Filter is the seccomp filter.
 	Filter []unix.SockFilter
 	// NoNewPrivs as docker's --security-opt no-new-privileges.
@@ -34,6 +38,9 @@ func (c Confinement) Steps(p *raw.Program) {
 	c.keyring(p)
 	if c.OwnUserns {
 		c.userns(p)
+	}
+	if c.Proc > 0 {
+		p.Call("close the host's /proc", unix.SYS_CLOSE, c.Proc)
 	}
 	if c.NoNewPrivs {
 		p.Call("set no_new_privs", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
@@ -74,8 +81,12 @@ func mapLine(id uint32) string { return fmt.Sprintf("%d 0 1", id) }
 // process to write a map of its own id when setgroups is denied.
 func (c Confinement) userns(p *raw.Program) {
 	p.Call("make a user namespace for the user", unix.SYS_UNSHARE, unix.CLONE_NEWUSER)
+	dir, prefix := unix.AT_FDCWD, "/proc/self/"
+	if c.Proc > 0 {
+		dir, prefix = c.Proc, "self/"
+	}
 	write := func(file, text string) {
-		fd := p.Call("open "+file, unix.SYS_OPENAT, unix.AT_FDCWD, "/proc/self/"+file, unix.O_WRONLY|unix.O_CLOEXEC, 0).Save()
+		fd := p.Call("open "+file, unix.SYS_OPENAT, dir, prefix+file, unix.O_WRONLY|unix.O_CLOEXEC, 0).Save()
 		p.Call("write "+file, unix.SYS_WRITE, fd, text, len(text))
 		p.Call("close "+file, unix.SYS_CLOSE, fd)
 	}
