@@ -23,6 +23,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -274,13 +275,8 @@ func (d Dir) List() ([]Container, error) {
 // no container any more. In a stage or monitor only: what the container wrote
 // belongs to ids of the user namespace.
 func (c Container) Remove(name string) error {
-	// By name first: a walk of the directory costs three times as much, and
-	// this is part of every run --rm.
-	for _, file := range []string{"config.json", "state.json", "sock", "log"} {
-		_ = unix.Unlink(filepath.Join(c.Path, file))
-	}
-	c.dir.release(name, c.ID)
-	if c.removeEmpty() {
+	c.removeFiles(name)
+	if unix.Rmdir(filepath.Join(c.Path, "upper")) == nil && c.removeWork() && unix.Rmdir(c.Path) == nil {
 		return nil
 	}
 	if err := os.RemoveAll(c.Path); err != nil {
@@ -289,18 +285,41 @@ func (c Container) Remove(name string) error {
 	return nil
 }
 
-// removeEmpty removes a directory whose container wrote nothing, with what
-// overlayfs made in its work directory (ovl_create_volatile_dirty in
-// fs/overlayfs/super.c). It tells whether that was all.
-func (c Container) removeEmpty() bool {
-	if unix.Rmdir(filepath.Join(c.Path, "upper")) != nil {
+// RemoveUnwritten is Remove for a container that wrote nothing, from outside
+// of the user namespace. It returns false when there is anything in the
+// writable layer: then the record stays, for Remove inside.
+func (c Container) RemoveUnwritten(name string) bool {
+	if unix.Rmdir(filepath.Join(c.Path, "upper")) != nil || !c.removeWork() {
 		return false
 	}
-	_ = unix.Unlink(filepath.Join(c.Path, "work/work/incompat/volatile/dirty"))
-	for _, dir := range []string{"work/work/incompat/volatile", "work/work/incompat", "work/work", "work"} {
-		_ = unix.Rmdir(filepath.Join(c.Path, dir))
-	}
+	c.removeFiles(name)
 	return unix.Rmdir(c.Path) == nil
+}
+
+// removeFiles removes what stands beside the writable layer, by name: a walk
+// of the directory costs three times as much, and this is part of every
+// run --rm.
+func (c Container) removeFiles(name string) {
+	for _, file := range []string{"config.json", "state.json", "sock", "log"} {
+		_ = unix.Unlink(filepath.Join(c.Path, file))
+	}
+	c.dir.release(name, c.ID)
+}
+
+// removeWork removes the work directory with what overlayfs makes in it
+// (ovl_create_volatile_dirty in fs/overlayfs/super.c): directories without any
+// mode bits. It tells whether that was everything.
+func (c Container) removeWork() bool {
+	own := filepath.Join(c.Path, "work/work")
+	dirs := []string{own, own + "/incompat", own + "/incompat/volatile"}
+	for _, dir := range dirs {
+		_ = unix.Chmod(dir, 0o700)
+	}
+	_ = unix.Unlink(own + "/incompat/volatile/dirty")
+	for _, dir := range slices.Backward(dirs) {
+		_ = unix.Rmdir(dir)
+	}
+	return unix.Rmdir(filepath.Join(c.Path, "work")) == nil
 }
 
 func readJSON(path string, v any) error {

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
@@ -98,6 +99,16 @@ func (f *fds) take(fd int) int {
 		}
 	}
 	return fd
+}
+
+// file makes a descriptor the caller's file, for which Go's poller waits and
+// no thread does; nil for none.
+func (f *fds) file(fd int, name string) *os.File {
+	if fd < 0 {
+		return nil
+	}
+	_ = unix.SetNonblock(fd, true)
+	return os.NewFile(uintptr(f.take(fd)), name)
 }
 
 // drop closes one now.

@@ -17,6 +17,7 @@ import (
 	"nook/containers"
 	"nook/containers/monitor"
 	"nook/internal/frame"
+	"nook/internal/hint"
 	"nook/internal/raw"
 )
 
@@ -106,6 +107,9 @@ func (s *started) attach(ctx context.Context, streams Streams) (code int, runnin
 			write(streams.Err, payload)
 		case frame.Taken:
 			in.taken(payload)
+		case frame.Ended:
+			code, err := s.settle(payload, streams)
+			return code, err == nil, err
 		case frame.Exit:
 			var status monitor.ExitStatus
 			if err := json.Unmarshal(payload, &status); err != nil {
@@ -116,12 +120,84 @@ func (s *started) attach(ctx context.Context, streams Streams) (code int, runnin
 	}
 }
 
+// settle ends a container whose monitor never had to start: its output is in
+// the pipes, and it is removed here. One that wrote files is left to the
+// monitor, which starts when nobody answers it: they belong to its ids.
+func (s *started) settle(siginfo []byte, streams Streams) (code int, err error) {
+	const (
+		siCode, siStatus = 8, 24 // offsets in siginfo_t, on all 64 bit machines
+		exited           = 1     // CLD_EXITED
+	)
+	if len(siginfo) < siStatus+4 {
+		return 0, errLost
+	}
+	code = int(int32(binary.NativeEndian.Uint32(siginfo[siStatus:])))
+	if binary.NativeEndian.Uint32(siginfo[siCode:]) != exited {
+		code += hint.ExitSignal
+	}
+	if err = s.reported(); err == nil {
+		drain(s.stdout, streams.Out)
+		drain(s.stderr, streams.Err)
+		if !s.container.RemoveUnwritten(s.name) {
+			_ = s.control.Close()
+			return code, nil
+		}
+	}
+	if _, werr := s.control.Write([]byte{1}); werr != nil && err == nil {
+		err = errLost
+	}
+	return code, err
+}
+
+// drain copies what is left in a pipe that nobody writes to any more, but
+// whose writing end the waiting monitor still holds: there is no end of file.
+func drain(from *os.File, to io.Writer) {
+	if to == nil {
+		to = io.Discard
+	}
+	_, _ = io.Copy(to, present{from})
+}
+
+// present reads what is in a non-blocking pipe now: where a read would wait
+// is its end.
+type present struct{ *os.File }
+
+func (p present) Read(buf []byte) (n int, err error) {
+	conn, err := p.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var failure error
+	err = conn.Read(func(fd uintptr) bool {
+		for {
+			n, failure = unix.Read(int(fd), buf)
+			if !errors.Is(failure, unix.EINTR) {
+				return true
+			}
+		}
+	})
+	switch {
+	case err != nil:
+		return 0, err
+	case errors.Is(failure, unix.EAGAIN), failure == nil && n == 0:
+		return 0, io.EOF
+	case failure != nil:
+		return 0, failure
+	}
+	return n, nil
+}
+
+// WriteTo hides os.File's, which would wait.
+func (p present) WriteTo(w io.Writer) (int64, error) {
+	return io.Copy(w, struct{ io.Reader }{p})
+}
+
 // firstWord reads until the monitor refuses; nil when it says something else.
 func (s *started) firstWord() error {
 	r := frame.NewReader(s.control)
 	for {
 		kind, payload, err := r.Next()
-		if err != nil || kind == frame.Started {
+		if err != nil || kind == frame.Started || kind == frame.Ended {
 			return nil
 		}
 		if kind == frame.Refused {
@@ -195,9 +271,9 @@ type forwarding struct {
 	done    chan struct{}
 }
 
-// patience is how long a command runs before it is worth to pass on every
+// allSignals is how long a command runs before it is worth to pass on every
 // signal there is.
-const patience = 50 * time.Millisecond
+const allSignals = 50 * time.Millisecond
 
 // forwardSignals passes on what this process gets. At first that is what a
 // person or a supervisor sends: each signal that Go is asked for costs two
@@ -226,7 +302,7 @@ func (f *forwarding) all() {
 }
 
 func (f *forwarding) run(s *sender) {
-	more := time.NewTimer(patience)
+	more := time.NewTimer(allSignals)
 	defer more.Stop()
 	defer signal.Stop(f.signals)
 	for {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -28,11 +29,24 @@ type started struct {
 	control *os.File
 	launch  *pid1.Launch
 	program *raw.Program
+	// What the monitor has too, for a container that ends before it starts.
+	container      containers.Container
+	name           string
+	report         *os.File
+	stdout, stderr *os.File // nil for none
 }
+
+// patience is how long a monitor waits for the end of a short command before
+// it starts.
+const patience = 10 * time.Millisecond
 
 // close lets go of the monitor, which goes on.
 func (s *started) close() {
-	_ = s.control.Close()
+	for _, f := range []*os.File{s.control, s.report, s.stdout, s.stderr} {
+		if f != nil {
+			_ = f.Close()
+		}
+	}
 	s.launch.Close()
 	s.program.Close()
 }
@@ -78,7 +92,7 @@ func (e *Engine) start(ctx context.Context, ct containers.Container, cfg *contai
 	spawn := monitor.Spawn{
 		ID: cfg.ID, RuntimeDir: runtimeDir, Pid1: launch.Program(),
 		Maps: e.ids.MapSelf, MapsFirst: true,
-		Control: control, Dir: dir, Report: reportR,
+		Client: ours, Control: control, Dir: dir, Report: reportR,
 		Stdin: std.stdin, Stdout: std.stdout, Stderr: std.stderr, TTY: std.ttyOutside,
 	}
 	if !e.ids.SelfMapped() {
@@ -88,6 +102,9 @@ func (e *Engine) start(ctx context.Context, ct containers.Container, cfg *contai
 			p.Wait("wait for the id maps", mapsR)
 		}
 	}
+	if cfg.Remove && !cfg.TTY {
+		spawn.Patience = patience
+	}
 	program := launch.Program().Part()
 	spawn.Steps(program)
 	pid, err := program.Start(unix.CLONE_NEWUSER|unix.CLONE_NEWPID, reportW)
@@ -95,17 +112,17 @@ func (e *Engine) start(ctx context.Context, ct containers.Container, cfg *contai
 		launch.Close()
 		return nil, namespaces.Explain(err)
 	}
-	// Go's poller waits for the monitor, and no thread does.
-	_ = unix.SetNonblock(ours, true)
-	s = &started{pid: pid, control: os.NewFile(uintptr(f.take(ours)), "control"), launch: launch, program: program}
+	s = &started{
+		pid: pid, launch: launch, program: program, container: ct, name: cfg.Name,
+		control: f.file(ours, "control"), report: f.file(reportR, "report"),
+		stdout: f.file(std.stdout, "stdout"), stderr: f.file(std.stderr, "stderr"),
+	}
 	f.drop(reportW)
 	f.drop(control)
 	// The monitor waits for the terminal until nobody can send it any more.
 	f.drop(std.ttyInside)
 	if err := e.finish(ctx, s, spec.WaitForMaps, mapsW); err != nil {
-		report := os.NewFile(uintptr(f.take(reportR)), "report")
-		defer report.Close()
-		return nil, s.abort(report, err)
+		return nil, s.abort(err)
 	}
 	return s, nil
 }
@@ -131,7 +148,7 @@ func openInRoot(root *os.File, unsafePath string) (*os.File, error) {
 }
 
 // abort ends what could not be started and finds out why.
-func (s *started) abort(report *os.File, cause error) error {
+func (s *started) abort(cause error) error {
 	if !errors.Is(cause, fdpass.ErrGone) {
 		_ = unix.Kill(s.pid, unix.SIGKILL)
 		s.wait()
@@ -145,10 +162,19 @@ func (s *started) abort(report *os.File, cause error) error {
 	if err := s.firstWord(); err != nil {
 		return err
 	}
-	if rep, ok, err := raw.ReadReport(report); err == nil && ok {
-		return s.explain(rep)
+	if err := s.reported(); err != nil {
+		return err
 	}
 	return cause
+}
+
+// reported returns the error of the raw children, if they left one in the
+// pipe. It does not wait: they are gone.
+func (s *started) reported() error {
+	if rep, ok, err := raw.ReadReport(present{s.report}); err == nil && ok {
+		return s.explain(rep)
+	}
+	return nil
 }
 
 // explain turns a report into an error with the exit code that docker gives.

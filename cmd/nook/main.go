@@ -1,3 +1,9 @@
+// Go would read the limits of our cgroup at each start, and all mounts with
+// them, to choose GOMAXPROCS: too much for processes that mostly wait.
+
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
+
 // Command nook runs containers without root and without a daemon.
 //
 //	nook load -i busybox.tar

@@ -2,9 +2,11 @@ package monitor
 
 import (
 	"fmt"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"nook/internal/frame"
 	"nook/internal/raw"
 )
 
@@ -41,6 +43,13 @@ type Spawn struct {
 	// MapsFirst: pid 1 is forked after Maps. Otherwise it waits by itself and
 	// makes its namespaces meanwhile.
 	MapsFirst bool
+	// Patience is how long the monitor waits for the container's end before it
+	// starts at all; 0: it starts at once. A client must be there that can
+	// deal with frame.Ended.
+	Patience time.Duration
+	// Client is the first client's end of Control. A waiting monitor must not
+	// hold it open, or it would never learn that the client is gone.
+	Client int
 	// Descriptors by the numbers above, all of 64 or more; -1 for none.
 	Control, Dir, Report, Stdin, Stdout, Stderr, TTY int
 }
@@ -72,7 +81,7 @@ func (s *Spawn) Steps(p *raw.Program) {
 	if s.MapsFirst {
 		s.Maps(p)
 	}
-	p.Fork(StepFork, unix.CLONE_NEWPID, s.Pid1)
+	pid := p.Fork(StepFork, unix.CLONE_NEWPID, s.Pid1).Save()
 	if !s.MapsFirst {
 		s.Maps(p)
 	}
@@ -82,6 +91,41 @@ func (s *Spawn) Steps(p *raw.Program) {
 			p.Call("place a descriptor", unix.SYS_DUP3, fd, fdControl+i, 0)
 		}
 	}
+	if s.Patience > 0 {
+		p.Or(func() { s.outlive(p, pid) }, func() { s.become(p) })
+		return
+	}
+	s.become(p)
+}
+
+// outlive adds the wait for a container that is over in no time: for it, the
+// start of a Go program would take longer than all the rest. Whatever else
+// happens meanwhile (time passes, the client speaks or goes away) is an error
+// here, and the monitor becomes what it is.
+func (s *Spawn) outlive(p *raw.Program, pid raw.Reg) {
+	p.Call("close the client's end", unix.SYS_CLOSE, s.Client)
+	pidfd := p.Call("open pid 1", unix.SYS_PIDFD_OPEN, pid, 0).Save()
+	p.Call("place pid 1", unix.SYS_DUP3, pidfd, fdsEnd, unix.O_CLOEXEC)
+	// struct pollfd { int fd; short events, revents; }: a word each
+	const events = unix.POLLIN << 32
+	ended, spoke := uint64(fdsEnd|events), uint64(fdControl|events)
+	fds := p.Words(uintptr(ended), uintptr(spoke))
+	timeout := p.Words(0, uintptr(s.Patience.Nanoseconds()))
+	p.Call("wait for the end", unix.SYS_PPOLL, fds, 2, timeout, 0, 0)
+	p.Differs("see the end", fds, ended)
+	p.Same("hear nothing", fds+8, spoke)
+	// The frame: a header, and the siginfo_t that waitid(2) writes behind it.
+	const header, siginfo = 5, 128
+	message := p.Space(8 + siginfo)
+	p.Put(message+8-header, []byte{byte(frame.Ended), 0, 0, 0, siginfo})
+	p.Call("take the status", unix.SYS_WAITID, unix.P_PID, pid, message+8, unix.WEXITED|unix.WNOWAIT, 0)
+	p.Call("tell the end", unix.SYS_WRITE, fdControl, message+8-header, header+siginfo)
+	p.Wait("wait for the client", fdControl)
+	p.Call("end", unix.SYS_EXIT_GROUP, 0)
+}
+
+// become adds the execution of nook as a monitor.
+func (s *Spawn) become(p *raw.Program) {
 	// Nothing in a monitor is so urgent: its Go runtime's own watch (sysmon)
 	// would wake up every 70 µs while a container starts.
 	p.Call("set the timer slack", unix.SYS_PRCTL, unix.PR_SET_TIMERSLACK, timerSlack, 0, 0, 0)

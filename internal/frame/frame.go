@@ -36,6 +36,13 @@ const (
 	Taken   Kind = 7 // 4 bytes, big endian: so many bytes of Stdin were written on
 )
 
+// Ended is sent in place of all others by a monitor that never had to start:
+// the container is over. The payload is the siginfo_t of waitid(2). What it
+// wrote is still in its pipes. The client answers with one byte and the
+// monitor goes; or it closes the connection, and the monitor starts and does
+// what is left to do.
+const Ended Kind = 8
+
 // Messages to the monitor.
 const (
 	Stdin    Kind = 32 // bytes

@@ -77,6 +77,10 @@ func run(first, report uintptr) {
 				denied, deniedStep = uintptr(unix.ENOENT), o.step
 			}
 			fail(report, deniedStep, denied)
+		case kindSame, kindDiffers:
+			if same := *(*uintptr)(pointer(args[0])) == args[1]; same != (o.kind == kindSame) {
+				e = unix.EAGAIN
+			}
 		case kindWait:
 			for {
 				r, _, e = syscall.RawSyscall6(o.nr, args[0], args[1], 1, 0, 0, 0)
@@ -85,7 +89,7 @@ func run(first, report uintptr) {
 				}
 			}
 			if e == 0 && r == 0 {
-				fail(report, o.step, uintptr(unix.ECANCELED))
+				e = unix.ECANCELED
 			}
 		case kindExec:
 			_, _, e = syscall.RawSyscall6(o.nr, args[0], args[1], args[2], 0, 0, 0)

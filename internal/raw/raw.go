@@ -52,6 +52,8 @@ const (
 	kindWait
 	kindLate
 	kindFail
+	kindSame
+	kindDiffers
 )
 
 // op is one step as the child reads it. It holds no Go pointer.
@@ -137,6 +139,11 @@ func (p *Program) Bytes(b []byte) Addr {
 
 // Space reserves n zero bytes.
 func (p *Program) Space(n int) Addr { return addressOf(p.arena.alloc(n)) }
+
+// Put copies b to an address that Space or Bytes gave.
+func (p *Program) Put(at Addr, b []byte) {
+	copy(unsafe.Slice((*byte)(pointer(uintptr(at))), len(b)), b)
+}
 
 // String copies s and a NUL into the program's memory.
 func (p *Program) String(s string) Addr {
@@ -289,6 +296,22 @@ func (p *Program) Fork(name string, flags uintptr, part *Program) *Step {
 func (p *Program) Wait(name string, fd int) *Step {
 	return p.add(op{kind: kindWait, nr: unix.SYS_READ, save: -1, step: p.name(name),
 		args: [6]uintptr{uintptr(fd), uintptr(p.Space(1)), 1}})
+}
+
+// Same goes on only if the word at address holds value, Differs only if it
+// doesn't. Otherwise that is an error as of a system call, EAGAIN: for use in
+// the first way of Or.
+func (p *Program) Same(name string, address Addr, value uint64) {
+	p.compare(kindSame, name, address, value)
+}
+
+// Differs is the opposite of Same.
+func (p *Program) Differs(name string, address Addr, value uint64) {
+	p.compare(kindDiffers, name, address, value)
+}
+
+func (p *Program) compare(k kind, name string, address Addr, value uint64) {
+	p.add(op{kind: k, save: -1, step: p.name(name), args: [6]uintptr{uintptr(address), uintptr(value)}})
 }
 
 // Late is a place in a program whose steps the parent writes while the child
