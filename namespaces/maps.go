@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strconv"
 	"strings"
 
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"nook/internal/hint"
@@ -46,21 +46,59 @@ func (ids IDs) WriteMaps(ctx context.Context, pid int) error {
 		}
 		return nil
 	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return newidmap(ctx, "newuidmap", pid, ids.UIDs) })
-	g.Go(func() error { return newidmap(ctx, "newgidmap", pid, ids.GIDs) })
-	return g.Wait()
+	// Both run at once; neither has more to say than a line on stderr.
+	said, say, err := os.Pipe()
+	if err != nil {
+		return fmt.Errorf("pipe: %w", err)
+	}
+	defer said.Close()
+	uid, uidErr := startIDMap("newuidmap", pid, ids.UIDs, say)
+	gid, gidErr := startIDMap("newgidmap", pid, ids.GIDs, say)
+	_ = say.Close()
+	stop := context.AfterFunc(ctx, func() {
+		for _, p := range []*os.Process{uid, gid} {
+			if p != nil {
+				_ = p.Kill()
+			}
+		}
+	})
+	defer stop()
+	err = errors.Join(uidErr, gidErr, waitIDMap("newuidmap", uid), waitIDMap("newgidmap", gid))
+	if err == nil {
+		return nil
+	}
+	text, _ := io.ReadAll(said)
+	return hint.Errorf("are newuidmap and newgidmap setuid root, and do /etc/subuid and /etc/subgid hold? --ids single needs neither",
+		"write the id maps: %w: %s", err, strings.TrimSpace(string(text)))
 }
 
-func newidmap(ctx context.Context, tool string, pid int, ranges []Range) error {
-	args := []string{strconv.Itoa(pid)}
+func startIDMap(tool string, pid int, ranges []Range, stderr *os.File) (*os.Process, error) {
+	path, err := exec.LookPath(tool)
+	if err != nil {
+		return nil, err
+	}
+	args := []string{tool, strconv.Itoa(pid)}
 	for _, r := range ranges {
 		args = append(args, fmt.Sprint(r.Inside), fmt.Sprint(r.Outside), fmt.Sprint(r.Count))
 	}
-	out, err := exec.CommandContext(ctx, tool, args...).CombinedOutput()
+	p, err := os.StartProcess(path, args, &os.ProcAttr{Files: []*os.File{nil, nil, stderr}})
 	if err != nil {
-		return hint.Errorf("is "+tool+" setuid root, and do /etc/subuid and /etc/subgid hold? --ids single needs neither",
-			"%s: %w: %s", tool, err, strings.TrimSpace(string(out)))
+		return nil, fmt.Errorf("run %s: %w", tool, err)
+	}
+	return p, nil
+}
+
+// waitIDMap waits for a tool that was started.
+func waitIDMap(tool string, p *os.Process) error {
+	if p == nil {
+		return nil
+	}
+	state, err := p.Wait()
+	if err != nil {
+		return fmt.Errorf("%s: %w", tool, err)
+	}
+	if !state.Success() {
+		return fmt.Errorf("%s: %s", tool, state)
 	}
 	return nil
 }
