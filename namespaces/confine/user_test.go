@@ -121,9 +121,13 @@ func TestLookupUserReadsOnlyInside(t *testing.T) {
 			dir, err := os.Open(root)
 			check(t, err)
 			defer dir.Close()
-			got, err := LookupUser(dir, "outsider", func(root *os.File, unsafePath string) (*os.File, error) {
+			open := func(root *os.File, unsafePath string) (*os.File, error) {
 				return safepath.RootAt(root).Open(unsafePath, unix.O_RDONLY|unix.O_NONBLOCK, 0)
-			})
+			}
+			if got, err := LookupUser(dir, "0", open); err != nil || got.UID != 0 {
+				t.Errorf("a number: %+v, %v; want it to need no passwd", got, err)
+			}
+			got, err := LookupUser(dir, "outsider", open)
 			if !errors.Is(err, tc.want) || err == nil && got.UID != 666 {
 				t.Errorf("got %+v, %v; want %v", got, err, tc.want)
 			}
