@@ -40,10 +40,10 @@ func (e *Engine) Run(ctx context.Context, o RunOptions, streams Streams) (code i
 			}
 		}
 	}()
-	s, err := e.start(ctx, ct, cfg)
+	s, err := e.start(ctx, ct, cfg, streams.Terminal)
 	for refusesOverlay(err) {
 		if err = e.stepDown(ctx, ct, cfg, err); err == nil {
-			s, err = e.start(ctx, ct, cfg)
+			s, err = e.start(ctx, ct, cfg, streams.Terminal)
 		}
 	}
 	if err != nil {

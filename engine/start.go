@@ -67,7 +67,7 @@ const pid1Namespaces = unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC 
 
 // start starts a container's monitor and pid 1. Both run before this command
 // is done: it writes their id maps and looks their user up meanwhile.
-func (e *Engine) start(ctx context.Context, ct containers.Container, cfg *containers.Config) (s *started, err error) {
+func (e *Engine) start(ctx context.Context, ct containers.Container, cfg *containers.Config, tty Terminal) (s *started, err error) {
 	var f fds
 	defer f.close()
 	ours, control := f.socketpair(unix.SOCK_STREAM)
@@ -84,6 +84,11 @@ func (e *Engine) start(ctx context.Context, ct containers.Container, cfg *contai
 		return nil, err
 	}
 	spec.Stdio, spec.TTY = std.inside, std.ttyInside
+	if tty != nil {
+		if spec.Rows, spec.Cols, err = tty.Size(); err != nil {
+			return nil, fmt.Errorf("read the terminal's size: %w", err)
+		}
+	}
 	launch, err := pid1.Build(spec)
 	if err != nil {
 		return nil, err

@@ -62,6 +62,9 @@ type Spec struct {
 	// sends its other end over this descriptor (a SOCK_SEQPACKET socket);
 	// -1 for none.
 	TTY int
+	// Rows and Cols are the terminal's size when the entrypoint begins; 0 when
+	// it isn't known.
+	Rows, Cols uint16
 	// Init runs the entrypoint below nook's own reaper: the executable.
 	Init *Executable
 }

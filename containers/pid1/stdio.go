@@ -32,6 +32,11 @@ func (l *Launch) terminal(p *raw.Program) {
 	p.Call("unlock the terminal", unix.SYS_IOCTL, master, unix.TIOCSPTLCK, p.Words32(0))
 	slave := p.Call("open the terminal's other end", unix.SYS_IOCTL, master, unix.TIOCGPTPEER, unix.O_RDWR|unix.O_NOCTTY).Save()
 	p.Call("take the terminal", unix.SYS_IOCTL, slave, unix.TIOCSCTTY, 0)
+	if l.spec.Rows > 0 && l.spec.Cols > 0 {
+		// struct winsize { rows, cols, x, y }, 16 bits each
+		size := p.Words32(uint32(l.spec.Rows)|uint32(l.spec.Cols)<<16, 0)
+		p.Call("set the terminal's size", unix.SYS_IOCTL, slave, unix.TIOCSWINSZ, size)
+	}
 	p.Call("place the terminal", unix.SYS_DUP3, master, l.rootFD, unix.O_CLOEXEC)
 	sendFD(p, "send the terminal", l.spec.TTY, l.rootFD)
 	for fd := range 3 {
