@@ -25,6 +25,7 @@ type backend interface {
 	InspectImage(ctx context.Context, name string) (any, error)
 	RemoveImage(ctx context.Context, name string, force bool) ([]string, error)
 	Tag(ctx context.Context, src, dst string) error
+	RemoveContainer(ctx context.Context, nameOrID string) error
 	Run(context.Context, engine.RunOptions, engine.Streams) (int, error)
 	Info(context.Context) (*engine.Info, error)
 }

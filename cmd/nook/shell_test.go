@@ -74,6 +74,11 @@ func (f *fake) InspectImage(_ context.Context, name string) (any, error) {
 	return f.object, nil
 }
 
+func (f *fake) RemoveContainer(_ context.Context, name string) error {
+	f.asked = append(f.asked, name)
+	return f.err
+}
+
 func (f *fake) RemoveImage(_ context.Context, name string, force bool) ([]string, error) {
 	f.asked = append(f.asked, name)
 	if strings.HasPrefix(name, "no") {

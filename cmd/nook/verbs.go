@@ -29,6 +29,7 @@ func verbs() []verb {
 		inspectVerb(),
 		imageInspectVerb(),
 		loadVerb(),
+		rmVerb(),
 		rmiVerb(),
 		tagVerb(),
 	}
