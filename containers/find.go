@@ -18,7 +18,7 @@ var ErrAmbiguous = errors.New("more than one container")
 func (d Dir) Find(nameOrID string) (Container, error) {
 	if ValidName(nameOrID) == nil {
 		if id, err := os.Readlink(filepath.Join(d.names(), nameOrID)); err == nil {
-			if ct := d.At(id); ct.exists() {
+			if ct := d.At(filepath.Base(id)); ct.exists() {
 				return ct, nil
 			}
 		}

@@ -7,7 +7,7 @@
 //
 // A container is a directory containers/ID: config.json (written once),
 // state.json (replaced by its monitor), log, upper and work. A name is a
-// symlink containers/names/NAME to the id, so that taking one is a single
+// symlink containers/names/NAME to that directory, so that taking one is a single
 // atomic call and looking one up reads no other container's record.
 //
 // It takes layer directories and never images: it runs any root file system.
@@ -204,7 +204,7 @@ func (d Dir) names() string { return filepath.Join(d.path, "names") }
 func (d Dir) take(name, id string) error {
 	link := filepath.Join(d.names(), name)
 	for {
-		err := os.Symlink(id, link)
+		err := os.Symlink(filepath.Join("..", id), link)
 		if !errors.Is(err, fs.ErrExist) {
 			return err
 		}
@@ -215,6 +215,7 @@ func (d Dir) take(name, id string) error {
 		if err != nil {
 			return fmt.Errorf("take name %s: %w", name, err)
 		}
+		holder = filepath.Base(holder)
 		if _, err := os.Lstat(filepath.Join(d.path, holder)); !errors.Is(err, fs.ErrNotExist) {
 			return hint.Errorf("nook rm it, or use another --name", "name %q: %w by %.12s", name, ErrNameTaken, holder)
 		}
@@ -224,7 +225,7 @@ func (d Dir) take(name, id string) error {
 
 func (d Dir) release(name, id string) {
 	link := filepath.Join(d.names(), name)
-	if holder, err := os.Readlink(link); err == nil && holder == id {
+	if holder, err := os.Readlink(link); err == nil && filepath.Base(holder) == id {
 		_ = os.Remove(link)
 	}
 }

@@ -143,9 +143,8 @@ func (s *started) settle(siginfo []byte, streams Streams) (code int, err error) 
 			return code, nil
 		}
 	}
-	if _, werr := s.control.Write([]byte{1}); werr != nil && err == nil {
-		err = errLost
-	}
+	// A monitor that is gone is one less to wait for.
+	_ = frame.Write(s.control, frame.Done, nil)
 	return code, err
 }
 

@@ -97,7 +97,7 @@ func (e *Engine) start(ctx context.Context, ct containers.Container, cfg *contai
 	spawn := monitor.Spawn{
 		ID: cfg.ID, RuntimeDir: runtimeDir, Pid1: launch.Program(),
 		Maps: e.ids.MapSelf, MapsFirst: true,
-		Client: ours, Control: control, Dir: dir, Report: reportR,
+		Client: ours, Control: control, Dir: dir, Null: f.null(), Report: reportR,
 		Stdin: std.stdin, Stdout: std.stdout, Stderr: std.stderr, TTY: std.ttyOutside,
 	}
 	if !e.ids.SelfMapped() {
@@ -109,6 +109,10 @@ func (e *Engine) start(ctx context.Context, ct containers.Container, cfg *contai
 	}
 	if cfg.Remove && !cfg.TTY {
 		spawn.Patience = patience
+	}
+	if f.err != nil {
+		launch.Close()
+		return nil, f.err
 	}
 	program := launch.Program().Part()
 	spawn.Steps(program)

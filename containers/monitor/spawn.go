@@ -52,6 +52,8 @@ type Spawn struct {
 	Client int
 	// Descriptors by the numbers above, all of 64 or more; -1 for none.
 	Control, Dir, Report, Stdin, Stdout, Stderr, TTY int
+	// Null is /dev/null, for the monitor's own standard streams.
+	Null int
 }
 
 // timerSlack is how late a monitor's timers may be, in nanoseconds (prctl(2),
@@ -120,12 +122,20 @@ func (s *Spawn) outlive(p *raw.Program, pid raw.Reg) {
 	p.Put(message+8-header, []byte{byte(frame.Ended), 0, 0, 0, siginfo})
 	p.Call("take the status", unix.SYS_WAITID, unix.P_PID, pid, message+8, unix.WEXITED|unix.WNOWAIT, 0)
 	p.Call("tell the end", unix.SYS_WRITE, fdControl, message+8-header, header+siginfo)
-	p.Wait("wait for the client", fdControl)
+	// Any other word than Done, as more input, is for the monitor to read; so
+	// is the end of the connection.
+	answer := p.Space(8)
+	p.Call("wait for the client", unix.SYS_RECVFROM, fdControl, answer, 1, unix.MSG_PEEK, 0, 0)
+	p.Same("hear that all is done", answer, uint64(frame.Done))
 	p.Call("end", unix.SYS_EXIT_GROUP, 0)
 }
 
 // become adds the execution of nook as a monitor.
 func (s *Spawn) become(p *raw.Program) {
+	// The caller's own streams are not kept open by who outlives it.
+	for fd := range 3 {
+		p.Call("give up a standard stream", unix.SYS_DUP3, s.Null, fd, 0)
+	}
 	// Nothing in a monitor is so urgent: its Go runtime's own watch (sysmon)
 	// would wake up every 70 µs while a container starts.
 	p.Call("set the timer slack", unix.SYS_PRCTL, unix.PR_SET_TIMERSLACK, timerSlack, 0, 0, 0)

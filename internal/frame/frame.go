@@ -38,9 +38,9 @@ const (
 
 // Ended is sent in place of all others by a monitor that never had to start:
 // the container is over. The payload is the siginfo_t of waitid(2). What it
-// wrote is still in its pipes. The client answers with one byte and the
-// monitor goes; or it closes the connection, and the monitor starts and does
-// what is left to do.
+// wrote is still in its pipes. The client answers with Done and the monitor
+// goes; or it closes the connection, and the monitor starts and does what is
+// left to do.
 const Ended Kind = 8
 
 // Messages to the monitor.
@@ -49,6 +49,7 @@ const (
 	StdinEOF Kind = 33
 	Signal   Kind = 34 // 1 byte: the number
 	Resize   Kind = 35 // rows, columns: 2 bytes each, big endian
+	Done     Kind = 36 // the answer to Ended: nothing is left to do
 )
 
 // StdinWindow is how many bytes of Stdin a client may send ahead of Taken, so
