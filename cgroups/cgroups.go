@@ -56,7 +56,7 @@ func magic(path string) int64 {
 	if err := unix.Statfs(path, &st); err != nil {
 		return 0
 	}
-	return int64(st.Type)
+	return int64(st.Type) //nolint:unconvert // 32 bits on some machines
 }
 
 // Detection is what Detect found.

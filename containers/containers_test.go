@@ -284,7 +284,7 @@ func TestStartTimeReadsPastTheCommand(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer os.WriteFile("/proc/self/comm", old, 0o600)
+	defer func() { _ = os.WriteFile("/proc/self/comm", old, 0o600) }()
 	for _, name := range []string{"a b) c", ") 1 2 3 4 5 6", "(((", ")))\n"} {
 		// The main thread's: /proc/PID/stat shows that one's name.
 		if err := os.WriteFile(fmt.Sprintf("/proc/self/task/%d/comm", os.Getpid()), []byte(name), 0o600); err != nil {

@@ -161,7 +161,7 @@ func (e *Engine) collect(ctx context.Context) error {
 		keep = append(keep, chain.Keys...)
 	}
 	slices.Sort(keep)
-	_, err = e.stage(ctx, request{Collect: true, Keep: slices.Compact(keep)}, nil)
+	err = e.stage(ctx, request{Collect: true, Keep: slices.Compact(keep)}, nil)
 	return err
 }
 
@@ -187,7 +187,7 @@ func (e *Engine) unpack(ctx context.Context, img images.Image, list []images.Lay
 		bar = e.opts.Progress.Begin("unpack "+name, total)
 		defer bar.End()
 	}
-	_, err := e.stage(ctx, req, func(ev event) {
+	err := e.stage(ctx, req, func(ev event) {
 		if bar != nil {
 			bar.Add(ev.Add)
 		}

@@ -47,7 +47,7 @@ func (e *Engine) stageFlatten(ctx context.Context, ct containers.Container, cfg 
 		return hint.Errorf("choose another place with --root or NOOK_ROOT",
 			"overlay is refused here, and nothing could be executed in a copy: %s is mounted noexec", e.root)
 	}
-	_, err := e.stage(ctx, request{Flatten: &flattenJob{Container: ct.ID, Layers: cfg.Layers}}, nil)
+	err := e.stage(ctx, request{Flatten: &flattenJob{Container: ct.ID, Layers: cfg.Layers}}, nil)
 	if err != nil {
 		return fmt.Errorf("copy the image's files: %w", err)
 	}

@@ -34,7 +34,7 @@ func (e *Engine) RemoveContainer(ctx context.Context, nameOrID string) error {
 	if err := e.checkIDs(cfg); err != nil {
 		return err
 	}
-	if _, err := e.stage(ctx, request{Remove: ct.ID, Name: cfg.Name}, nil); err != nil {
+	if err := e.stage(ctx, request{Remove: ct.ID, Name: cfg.Name}, nil); err != nil {
 		return fmt.Errorf("remove container %s: %w", nameOrID, err)
 	}
 	return nil

@@ -33,7 +33,7 @@ func (e *Engine) Run(ctx context.Context, o RunOptions, streams Streams) (code i
 	}
 	running := false
 	defer func() {
-		if err != nil && !running {
+		if err != nil && (!running || cfg.Remove && errors.Is(err, errLost)) {
 			e.remove(ct, cfg)
 			if o.CIDFile != "" {
 				_ = os.Remove(o.CIDFile)
@@ -64,7 +64,7 @@ func (e *Engine) remove(ct containers.Container, cfg *containers.Config) {
 	if ct.Remove(cfg.Name) == nil {
 		return
 	}
-	_, _ = e.stage(context.Background(), request{Remove: ct.ID, Name: cfg.Name}, nil)
+	_ = e.stage(context.Background(), request{Remove: ct.ID, Name: cfg.Name}, nil)
 }
 
 // errLost says that the monitor went away without a last word.
@@ -90,7 +90,7 @@ func (s *started) attach(ctx context.Context, streams Streams) (code int, runnin
 		case ctx.Err() != nil:
 			return 0, true, ctx.Err()
 		case err != nil:
-			return 0, false, errLost
+			return 0, running, errLost
 		}
 		switch kind {
 		case frame.Started:
@@ -196,14 +196,11 @@ func (s *started) firstWord() error {
 	r := frame.NewReader(s.control)
 	for {
 		kind, payload, err := r.Next()
-		if err != nil || kind == frame.Started || kind == frame.Ended {
-			return nil
-		}
-		if kind == frame.Refused {
-			var rep raw.Report
-			if err := json.Unmarshal(payload, &rep); err != nil {
-				return nil
-			}
+		var rep raw.Report
+		switch {
+		case err != nil, kind == frame.Started, kind == frame.Ended:
+			return nil //nolint:nilerr // whoever asks has another place to look
+		case kind == frame.Refused && json.Unmarshal(payload, &rep) == nil:
 			return s.explain(rep)
 		}
 	}

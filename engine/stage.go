@@ -70,11 +70,10 @@ type event struct {
 	Hint  string     `json:"hint,omitempty"`
 	Errno unix.Errno `json:"errno,omitempty"`
 	Done  bool       `json:"done,omitempty"`
-	Sizes []int64    `json:"sizes,omitempty"` // of the unpacked layers' tar streams
 }
 
 // stage runs a job in a new stage.
-func (e *Engine) stage(ctx context.Context, req request, tell func(event)) (last event, err error) {
+func (e *Engine) stage(ctx context.Context, req request, tell func(event)) (err error) {
 	req.Root, req.IDs = e.root, layers.IDs(e.ids.Mode)
 	var f fds
 	defer f.close()
@@ -82,7 +81,7 @@ func (e *Engine) stage(ctx context.Context, req request, tell func(event)) (last
 	reportR, reportW := f.pipe()
 	mapsR, mapsW := f.pipe()
 	if f.err != nil {
-		return last, f.err
+		return f.err
 	}
 	p := raw.New(raw.DefaultSize)
 	defer p.Close()
@@ -97,10 +96,11 @@ func (e *Engine) stage(ctx context.Context, req request, tell func(event)) (last
 	p.Fail("exec the stage")
 	pid, err := p.Start(unix.CLONE_NEWUSER|unix.CLONE_NEWNS, reportW)
 	if err != nil {
-		return last, namespaces.Explain(err)
+		return namespaces.Explain(err)
 	}
 	f.drop(theirs)
 	f.drop(reportW)
+	var last event
 	defer func() {
 		var ws unix.WaitStatus
 		for {
@@ -115,20 +115,21 @@ func (e *Engine) stage(ctx context.Context, req request, tell func(event)) (last
 	if !e.ids.SelfMapped() {
 		if err := e.ids.WriteMaps(ctx, pid); err != nil {
 			_ = unix.Kill(pid, unix.SIGKILL)
-			return last, err
+			return err
 		}
 		if _, err := unix.Write(mapsW, []byte{1}); err != nil {
-			return last, fmt.Errorf("let the stage go on: %w", err)
+			return fmt.Errorf("let the stage go on: %w", err)
 		}
 	}
 	report := os.NewFile(uintptr(f.take(reportR)), "report")
 	defer report.Close()
 	if rep, ok, err := raw.ReadReport(report); err != nil {
-		return last, err
+		return err
 	} else if ok {
-		return last, fmt.Errorf("start a stage: %w", p.Error(rep))
+		return fmt.Errorf("start a stage: %w", p.Error(rep))
 	}
-	return converse(ctx, os.NewFile(uintptr(f.take(ours)), "stage"), req, tell)
+	last, err = converse(ctx, os.NewFile(uintptr(f.take(ours)), "stage"), req, tell)
+	return err
 }
 
 // stageEnv hands on what changes how Go runs, for measuring; nothing else.

@@ -113,17 +113,17 @@ func test(c condition, wide bool, yes, no *node) (*node, error) {
 }
 
 // replace puts new in old's place directly below n.
-func (n *node) replace(old, new *node) {
+func (n *node) replace(old, fresh *node) {
 	if n.yes == old {
-		n.yes = new
+		n.yes = fresh
 	}
 	if n.no == old {
-		n.no = new
+		n.no = fresh
 	}
 }
 
 // fakeSuccess makes a call return 0 without being made.
-const fakeSuccess = unix.SECCOMP_RET_ERRNO | 0
+const fakeSuccess = unix.SECCOMP_RET_ERRNO // with errno 0
 
 // emulateOwners changes the verdicts for a container in which one id exists, as
 // charliecloud's root emulation does:
