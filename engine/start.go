@@ -130,6 +130,12 @@ func (e *Engine) start(ctx context.Context, ct containers.Container, cfg *contai
 	f.drop(control)
 	// The monitor waits for the terminal until nobody can send it any more.
 	f.drop(std.ttyInside)
+	if !cfg.TTY {
+		// Nor does it end before its streams do, while abort waits for it.
+		for _, fd := range std.inside {
+			f.drop(fd)
+		}
+	}
 	if err := e.finish(ctx, s, spec.WaitForMaps, mapsW); err != nil {
 		return nil, s.abort(err)
 	}
