@@ -15,7 +15,6 @@ import (
 	"nook/images/layers"
 	"nook/internal/hint"
 	"nook/internal/raw"
-	"nook/namespaces"
 )
 
 // A stage is this program started again inside the user namespace, for work
@@ -73,62 +72,32 @@ type event struct {
 }
 
 // stage runs a job in a new stage.
-func (e *Engine) stage(ctx context.Context, req request, tell func(event)) (err error) {
+func (e *Engine) stage(ctx context.Context, req request, tell func(event)) error {
 	req.Root, req.IDs = e.root, layers.IDs(e.ids.Mode)
 	var f fds
 	defer f.close()
 	ours, theirs := f.socketpair(unix.SOCK_STREAM)
-	reportR, reportW := f.pipe()
-	mapsR, mapsW := f.pipe()
 	if f.err != nil {
 		return f.err
 	}
-	p := raw.New(raw.DefaultSize)
-	defer p.Close()
-	if e.ids.SelfMapped() {
-		e.ids.MapSelf(p)
-	} else {
-		p.Call("close the writing end", unix.SYS_CLOSE, mapsW)
-		p.Wait("wait for the id maps", mapsR)
-	}
-	p.Call("place the socket", unix.SYS_DUP3, theirs, stageFD, 0)
-	p.Exec("exec the stage", "/proc/self/exe", p.Strings([]string{stageName}), p.Strings(stageEnv()))
-	p.Fail("exec the stage")
-	pid, err := p.Start(unix.CLONE_NEWUSER|unix.CLONE_NEWNS, reportW)
+	c, err := e.fork(ctx, unix.CLONE_NEWUSER|unix.CLONE_NEWNS, func(p *raw.Program) {
+		p.Call("place the socket", unix.SYS_DUP3, theirs, stageFD, 0)
+		p.Exec("exec the stage", "/proc/self/exe", p.Strings([]string{stageName}), p.Strings(stageEnv()))
+		p.Fail("exec the stage")
+	})
 	if err != nil {
-		return namespaces.Explain(err)
+		return err
 	}
 	f.drop(theirs)
-	f.drop(reportW)
-	var last event
-	defer func() {
-		var ws unix.WaitStatus
-		for {
-			if _, werr := unix.Wait4(pid, &ws, 0, nil); !errors.Is(werr, unix.EINTR) {
-				break
-			}
-		}
-		if err == nil && !last.Done {
-			err = stageDied(ctx, ws)
-		}
-	}()
-	if !e.ids.SelfMapped() {
-		if err := e.ids.WriteMaps(ctx, pid); err != nil {
-			_ = unix.Kill(pid, unix.SIGKILL)
-			return err
-		}
-		if _, err := unix.Write(mapsW, []byte{1}); err != nil {
-			return fmt.Errorf("let the stage go on: %w", err)
-		}
+	if err := c.refused(); err != nil {
+		c.wait()
+		return fmt.Errorf("start a stage: %w", err)
 	}
-	report := os.NewFile(uintptr(f.take(reportR)), "report")
-	defer report.Close()
-	if rep, ok, err := raw.ReadReport(report); err != nil {
-		return err
-	} else if ok {
-		return fmt.Errorf("start a stage: %w", p.Error(rep))
+	last, err := converse(ctx, os.NewFile(uintptr(f.take(ours)), "stage"), req, tell)
+	status := c.wait()
+	if err == nil && !last.Done {
+		return stageDied(ctx, status)
 	}
-	last, err = converse(ctx, os.NewFile(uintptr(f.take(ours)), "stage"), req, tell)
 	return err
 }
 
