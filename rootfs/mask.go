@@ -69,10 +69,15 @@ func (r *Root) Mask(p *raw.Program) {
 			r.place(p, path)
 		}, func() { r.byMount(p, older{source: "/dev/null", target: path}) })
 	}
+	var empty string // one read-only tmpfs, seen wherever a directory is hidden
 	for _, path := range hiddenDirs() {
-		if !r.Exists(path) {
-			continue
+		switch {
+		case !r.Exists(path):
+		case empty == "":
+			empty = path
+			p.Call("hide "+path, unix.SYS_MOUNT, "tmpfs", path, "tmpfs", procFlags|unix.MS_RDONLY, "nr_blocks=1,nr_inodes=1")
+		default:
+			p.Call("hide "+path, unix.SYS_MOUNT, empty, path, "", unix.MS_BIND, 0)
 		}
-		p.Call("hide "+path, unix.SYS_MOUNT, "tmpfs", path, "tmpfs", procFlags|unix.MS_RDONLY, "nr_blocks=1,nr_inodes=1")
 	}
 }
