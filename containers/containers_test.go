@@ -5,12 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"nook/internal/atomicfile"
 	"nook/internal/hint"
@@ -169,7 +173,7 @@ func TestStaleNameIsTakenOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	c, _ := create(t, d, "web")
-	if holder, err := os.Readlink(filepath.Join(d.names(), "web")); err != nil || holder != c.ID {
+	if holder, err := os.Readlink(filepath.Join(d.names(), "web")); err != nil || filepath.Base(holder) != c.ID {
 		t.Errorf("the name is of %s, %v; want %s", holder, err, c.ID)
 	}
 }
@@ -182,7 +186,7 @@ func TestRemoveKeepsAnothersName(t *testing.T) {
 	if err := other.Remove("web"); err != nil {
 		t.Fatal(err)
 	}
-	if holder, err := os.Readlink(filepath.Join(d.names(), "web")); err != nil || holder != c.ID {
+	if holder, err := os.Readlink(filepath.Join(d.names(), "web")); err != nil || filepath.Base(holder) != c.ID {
 		t.Errorf("the name is of %s, %v; want %s", holder, err, c.ID)
 	}
 }
@@ -296,6 +300,35 @@ func TestStartTimeReadsPastTheCommand(t *testing.T) {
 	}
 	if _, err := startTime("no-such-process"); err == nil {
 		t.Error("of no process: no error")
+	}
+}
+
+// TestZombieIsNotAlive: its parent has not waited for it.
+func TestZombieIsNotAlive(t *testing.T) {
+	cmd := exec.Command("cat")
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Wait()
+	start, err := startTime(strconv.Itoa(cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := Process{cmd.Process.Pid, start, bootID()}
+	if !p.Alive() {
+		t.Error("while it runs: not alive")
+	}
+	_ = stdin.Close()
+	var info unix.Siginfo
+	if err := unix.Waitid(unix.P_PID, p.Pid, &info, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
+		t.Fatal(err)
+	}
+	if p.Alive() {
+		t.Error("as a zombie: alive")
 	}
 }
 

@@ -113,7 +113,8 @@ func bootID() string {
 }
 
 // startTime reads field 22 of /proc/PID/stat; the second field, the command,
-// may hold spaces and parentheses, so counting begins after its last one.
+// may hold spaces and parentheses, so counting begins after its last one. A
+// zombie, whom nobody has waited for yet, runs no more: ErrProcessDone.
 func startTime(pid string) (uint64, error) {
 	data, err := os.ReadFile("/proc/" + pid + "/stat")
 	if err != nil {
@@ -124,6 +125,9 @@ func startTime(pid string) (uint64, error) {
 	const startField = 22 - 3
 	if len(fields) <= startField {
 		return 0, fmt.Errorf("read the start time of %s: %d fields", pid, len(fields))
+	}
+	if fields[0] == "Z" || fields[0] == "X" {
+		return 0, fmt.Errorf("read the start time of %s: %w", pid, os.ErrProcessDone)
 	}
 	return strconv.ParseUint(fields[startField], 10, 64)
 }

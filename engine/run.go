@@ -51,8 +51,14 @@ func (e *Engine) Run(ctx context.Context, o RunOptions, streams Streams) (code i
 	}
 	defer s.close()
 	code, running, err = s.attach(ctx, streams)
-	if err == nil || !running {
+	lost := errors.Is(err, errLost)
+	if err == nil || !running || lost {
 		s.wait()
+	}
+	if lost {
+		// Its last word may have been that it runs: what it wrote stays.
+		state, serr := ct.State()
+		running = running || serr == nil && state.Status != containers.Created
 	}
 	return code, err
 }

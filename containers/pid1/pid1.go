@@ -293,6 +293,9 @@ func candidates(name, dir string, env []string) []string {
 	if strings.Contains(name, "/") {
 		return []string{name}
 	}
+	if name == "" {
+		return nil // not the directories of PATH
+	}
 	var search string
 	for _, e := range env {
 		if v, ok := strings.CutPrefix(e, "PATH="); ok {
