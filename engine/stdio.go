@@ -23,7 +23,7 @@ func openStdio(f *fds, cfg *containers.Config) stdio {
 	if cfg.OpenStdin {
 		s.inside[0], s.stdin = f.pipe()
 	} else {
-		s.inside[0] = f.null()
+		s.inside[0] = -1
 	}
 	s.stdout, s.inside[1] = f.pipe()
 	s.stderr, s.inside[2] = f.pipe()

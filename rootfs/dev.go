@@ -9,6 +9,9 @@ import (
 )
 
 // devices are bound from the host: nobody unprivileged can make device nodes.
+// The mounts are read-only, which a device can be written to through and whose
+// owner and mode can't be changed through: started by root, the container's
+// root would pass the checks of the host's files.
 func devices() []string {
 	return []string{"null", "zero", "full", "random", "urandom", "tty"}
 }
@@ -33,10 +36,13 @@ func (r *Root) dev(p *raw.Program) {
 			continue // a poor host's /dev; an empty file in its place would lie
 		}
 		mkfile(p, target)
-		r.either(p, false, func() {
+		r.either(p, true, func() {
 			p.Call("open the host's "+target, sysOpenTree, r.old, target[1:], unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC).SaveTo(r.fd)
+			r.setFlags(p, "make "+target+" read-only", 0, unix.MOUNT_ATTR_RDONLY)
 			r.place(p, target)
-		}, func() { r.byMount(p, older{host: true, source: target[1:], target: target}) })
+		}, func() {
+			r.byMount(p, older{host: true, source: target[1:], target: target, shallow: true, attr: unix.MOUNT_ATTR_RDONLY})
+		})
 	}
 	for _, l := range links() {
 		p.Call("link "+l[1], unix.SYS_SYMLINKAT, l[0], unix.AT_FDCWD, l[1])

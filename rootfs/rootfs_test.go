@@ -239,6 +239,19 @@ func TestDevHoldsTheUsualAndNoMore(t *testing.T) {
 	}
 }
 
+// TestDevicesAreTheHosts: what root of a container that root started changes
+// about them would be changed on the host.
+func TestDevicesAreTheHosts(t *testing.T) {
+	for _, older := range []bool{false, true} {
+		b := newBox(t)
+		b.root.noNewMounts = older
+		got := b.mustRun(`grep devtmpfs /proc/self/mounts | grep -v 'devtmpfs ro,'; echo x >/dev/null; head -c 3 /dev/zero | wc -c; touch /dev/null 2>&1`)
+		if want := "3\ntouch: /dev/null: Read-only file system\n"; got != want {
+			t.Errorf("by mount(2) %v: got %q, want %q", older, got, want)
+		}
+	}
+}
+
 func TestSkeletonIsMadeOnce(t *testing.T) {
 	dir := t.TempDir()
 	for range 2 {

@@ -56,7 +56,8 @@ type Spec struct {
 	Loopback bool
 	Caps     confine.Caps
 	Filter   []unix.SockFilter
-	// Stdio are descriptors for 0, 1 and 2. With TTY they aren't used.
+	// Stdio are descriptors for 0, 1 and 2; -1 is the container's /dev/null.
+	// With TTY they aren't used.
 	Stdio [3]int
 	// TTY gives the entrypoint a terminal of the container's own devpts and
 	// sends its other end over this descriptor (a SOCK_SEQPACKET socket);

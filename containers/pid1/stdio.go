@@ -9,9 +9,17 @@ import (
 	"nook/rootfs"
 )
 
-// stdio adds the standard streams.
+// stdio adds the standard streams. For none it is the container's own
+// /dev/null: one that was opened outside is a descriptor through which root
+// changes the owner and the mode of the host's.
 func (l *Launch) stdio(p *raw.Program) {
 	for to, fd := range l.spec.Stdio {
+		if fd < 0 {
+			null := p.Call("open /dev/null", unix.SYS_OPENAT, unix.AT_FDCWD, "/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0).Save()
+			p.Call("place a standard stream", unix.SYS_DUP3, null, to, 0)
+			p.Call("close /dev/null", unix.SYS_CLOSE, null)
+			continue
+		}
 		if fd == to { // dup3(2) refuses it
 			p.Call("keep a standard stream", unix.SYS_FCNTL, fd, unix.F_SETFD, 0)
 			continue
