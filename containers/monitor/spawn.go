@@ -37,6 +37,9 @@ type Spawn struct {
 	// Pid1 are the steps of the container's first process, which begins in a
 	// pid namespace of its own.
 	Pid1 *raw.Program
+	// Pid1End is a descriptor that pid 1 alone is to have: its launcher waits
+	// for the end of it.
+	Pid1End int
 	// Maps are steps that run first: writing our own id maps, or waiting
 	// until another wrote them.
 	Maps func(p *raw.Program)
@@ -106,6 +109,7 @@ func (s *Spawn) Steps(p *raw.Program) {
 // here, and the monitor becomes what it is.
 func (s *Spawn) outlive(p *raw.Program, pid raw.Reg) {
 	p.Call("close the client's end", unix.SYS_CLOSE, s.Client)
+	p.Call("close pid 1's end", unix.SYS_CLOSE, s.Pid1End)
 	pidfd := p.Call("open pid 1", unix.SYS_PIDFD_OPEN, pid, 0).Save()
 	p.Call("place pid 1", unix.SYS_DUP3, pidfd, fdsEnd, unix.O_CLOEXEC)
 	// struct pollfd { int fd; short events, revents; }: a word each
