@@ -209,8 +209,9 @@ func subids(path, name string, uid int) ([]Range, error) {
 	}
 	var out []Range
 	inside := uint32(1)
+	const most = 1<<32 - 1 // ids of the kernel; the last one is none
 	for _, l := range lines {
-		if l.Count <= 0 || l.SubID < 0 || l.SubID+l.Count > 1<<32 {
+		if l.Count <= 0 || l.SubID < 0 || l.SubID > most || l.Count > most-l.SubID || l.Count > most-int64(inside) {
 			continue
 		}
 		out = append(out, Range{inside, uint32(l.SubID), uint32(l.Count)})
