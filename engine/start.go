@@ -95,9 +95,9 @@ func (e *Engine) start(ctx context.Context, ct containers.Container, cfg *contai
 	}
 	runtimeDir, _ := RuntimeDir()
 	spawn := monitor.Spawn{
-		ID: cfg.ID, RuntimeDir: runtimeDir, Pid1: launch.Program(), Pid1End: launch.End(),
+		ID: cfg.ID, RuntimeDir: runtimeDir, Pid1: launch.Program(),
 		Maps: e.ids.MapSelf, MapsFirst: true,
-		Client: ours, Control: control, Dir: dir, Null: f.null(), Report: reportR,
+		Control: control, Dir: dir, Null: f.null(), Report: reportR,
 		Stdin: std.stdin, Stdout: std.stdout, Stderr: std.stderr, TTY: std.ttyOutside,
 	}
 	if !e.ids.SelfMapped() {

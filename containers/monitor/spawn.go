@@ -37,9 +37,6 @@ type Spawn struct {
 	// Pid1 are the steps of the container's first process, which begins in a
 	// pid namespace of its own.
 	Pid1 *raw.Program
-	// Pid1End is a descriptor that pid 1 alone is to have: its launcher waits
-	// for the end of it.
-	Pid1End int
 	// Maps are steps that run first: writing our own id maps, or waiting
 	// until another wrote them.
 	Maps func(p *raw.Program)
@@ -50,9 +47,6 @@ type Spawn struct {
 	// starts at all; 0: it starts at once. A client must be there that can
 	// deal with frame.Ended.
 	Patience time.Duration
-	// Client is the first client's end of Control. A waiting monitor must not
-	// hold it open, or it would never learn that the client is gone.
-	Client int
 	// Descriptors by the numbers above, all of 64 or more; -1 for none.
 	Control, Dir, Report, Stdin, Stdout, Stderr, TTY int
 	// Null is /dev/null, for the monitor's own standard streams.
@@ -90,12 +84,19 @@ func (s *Spawn) Steps(p *raw.Program) {
 	if !s.MapsFirst {
 		s.Maps(p)
 	}
-	p.CloseOnExec() // the caller's own: a monitor outlives it
 	for i, fd := range []int{s.Control, s.Dir, s.Report, s.Stdin, s.Stdout, s.Stderr, s.TTY} {
 		if fd >= 0 {
 			p.Call("place a descriptor", unix.SYS_DUP3, fd, fdControl+i, 0)
+			continue
 		}
+		p.Call("leave a number empty", unix.SYS_CLOSE, fdControl+i).Ignore(unix.EBADF)
 	}
+	// The caller's own streams are not kept open by who outlives it, nor is
+	// anything else.
+	for fd := range 3 {
+		p.Call("give up a standard stream", unix.SYS_DUP3, s.Null, fd, 0)
+	}
+	p.CloseFrom(fdsEnd)
 	if s.Patience > 0 {
 		p.Or(func() { s.outlive(p, pid) }, func() { s.become(p) })
 		return
@@ -108,8 +109,6 @@ func (s *Spawn) Steps(p *raw.Program) {
 // happens meanwhile (time passes, the client speaks or goes away) is an error
 // here, and the monitor becomes what it is.
 func (s *Spawn) outlive(p *raw.Program, pid raw.Reg) {
-	p.Call("close the client's end", unix.SYS_CLOSE, s.Client)
-	p.Call("close pid 1's end", unix.SYS_CLOSE, s.Pid1End)
 	pidfd := p.Call("open pid 1", unix.SYS_PIDFD_OPEN, pid, 0).Save()
 	p.Call("place pid 1", unix.SYS_DUP3, pidfd, fdsEnd, unix.O_CLOEXEC)
 	// struct pollfd { int fd; short events, revents; }: a word each
@@ -136,10 +135,6 @@ func (s *Spawn) outlive(p *raw.Program, pid raw.Reg) {
 
 // become adds the execution of nook as a monitor.
 func (s *Spawn) become(p *raw.Program) {
-	// The caller's own streams are not kept open by who outlives it.
-	for fd := range 3 {
-		p.Call("give up a standard stream", unix.SYS_DUP3, s.Null, fd, 0)
-	}
 	// Nothing in a monitor is so urgent: its Go runtime's own watch (sysmon)
 	// would wake up every 70 µs while a container starts.
 	p.Call("set the timer slack", unix.SYS_PRCTL, unix.PR_SET_TIMERSLACK, timerSlack, 0, 0, 0)

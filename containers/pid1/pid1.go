@@ -150,10 +150,6 @@ func (l *Launch) Close() {
 // Command is the name of what is executed in the end.
 func (l *Launch) Command() string { return l.spec.Args[0] }
 
-// End is pid 1's end of what the launcher waits on. Whoever else has a copy
-// closes it, or the launcher doesn't see that pid 1 ended.
-func (l *Launch) End() int { return l.sync[1] }
-
 // Program is the list of steps.
 func (l *Launch) Program() *raw.Program { return l.prog }
 

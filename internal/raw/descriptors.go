@@ -74,9 +74,14 @@ const kept = 4
 // before paths of an image's choice are used: through /proc/self/fd/N, while
 // it is open, one leads to wherever the descriptor does (CVE-2024-21626), and
 // execve(2) resolves its path before it closes anything.
-func (p *Program) CloseAllBut(keep ...int) { p.closeAllBut(closeRangeRefused(), keep...) }
+func (p *Program) CloseAllBut(keep ...int) { p.closeAllBut(closeRangeRefused(), 3, keep...) }
 
-func (p *Program) closeAllBut(refused bool, keep ...int) {
+// CloseFrom adds the closing of every descriptor from lowest on, but the
+// report's. A child that waits for the end of a pipe or a socket must hold no
+// copy of its other end.
+func (p *Program) CloseFrom(lowest int) { p.closeAllBut(closeRangeRefused(), lowest) }
+
+func (p *Program) closeAllBut(refused bool, lowest int, keep ...int) {
 	if len(keep) > kept && p.arena.err == nil {
 		p.arena.err = fmt.Errorf("more than %d descriptors to keep", kept)
 	}
@@ -90,6 +95,7 @@ func (p *Program) closeAllBut(refused bool, keep ...int) {
 	if refused {
 		o.args[kept] = openMax()
 	}
+	o.args[kept+1] = uintptr(lowest)
 	p.add(o)
 }
 
@@ -112,7 +118,7 @@ func openMax() uintptr {
 //go:nosplit
 //go:norace
 func closeAllBut(report uintptr, args *[6]uintptr) {
-	for low := uintptr(3); low < none; {
+	for low := args[kept+1]; low < none; {
 		next := none
 		if report >= low {
 			next = report

@@ -77,7 +77,7 @@ func TestCloseAllButKeepsWhatIsAsked(t *testing.T) {
 	for _, refused := range []bool{false, true} {
 		for fd, want := range map[int]error{fds[0]: nil, fds[1]: unix.ENOENT, fds[2]: nil, fds[3]: unix.ENOENT, high: unix.ENOENT} {
 			p := New(DefaultSize)
-			p.closeAllBut(refused, fds[2], -1, fds[0])
+			p.closeAllBut(refused, 3, fds[2], -1, fds[0])
 			p.Call("look", unix.SYS_CHDIR, "/proc/self/fd/"+strconv.Itoa(fd))
 			shell(p, "exit 0")
 			_, e := start(t, p, 0) // which tells of errors through the report's descriptor
