@@ -41,10 +41,10 @@ func Receive(sock *os.File, name string) (*os.File, error) {
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("receive the %s: %w", name, err)
+	case failure == nil && n == 0, errors.Is(failure, unix.ECONNRESET): // reset: it left what we sent unread
+		return nil, fmt.Errorf("receive the %s: %w", name, ErrGone)
 	case failure != nil:
 		return nil, fmt.Errorf("receive the %s: %w", name, failure)
-	case n == 0:
-		return nil, fmt.Errorf("receive the %s: %w", name, ErrGone)
 	}
 	messages, err := unix.ParseSocketControlMessage(control[:controlLen])
 	if err != nil || len(messages) != 1 {
