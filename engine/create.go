@@ -145,6 +145,9 @@ func (e *Engine) config(o RunOptions, img images.Image, image *images.ImageConfi
 		return nil, err
 	}
 	cfg.Env = environment(ic.Env, o.Env, cfg)
+	if err := whole(cfg); err != nil {
+		return nil, err
+	}
 	var err error
 	cfg.Mounts, err = mounts(o)
 	return cfg, err
@@ -168,6 +171,23 @@ func (e *Engine) names(cfg *containers.Config) error {
 	const longest = 64 // __NEW_UTS_LEN
 	if len(cfg.Hostname) > longest {
 		return hint.Errorf("a hostname has at most 64 bytes", "hostname of %d bytes", len(cfg.Hostname))
+	}
+	return nil
+}
+
+// whole refuses strings of an image's config that the kernel would cut short:
+// what runs would be another thing than what inspect shows.
+func whole(cfg *containers.Config) error {
+	for _, part := range []struct {
+		name string
+		list []string
+	}{
+		{"command", cfg.Command()}, {"environment", cfg.Env}, {"user", []string{cfg.User}},
+		{"working directory", []string{cfg.WorkingDir}},
+	} {
+		if i := slices.IndexFunc(part.list, func(s string) bool { return strings.ContainsRune(s, 0) }); i >= 0 {
+			return fmt.Errorf("the container's %s: %.100q holds a NUL byte: %w", part.name, part.list[i], unix.EINVAL)
+		}
 	}
 	return nil
 }
@@ -224,24 +244,37 @@ func merged(under, over map[string]string) map[string]string {
 
 // environment puts the image's and the user's variables over docker's own:
 // PATH, HOSTNAME and, with a terminal, TERM. HOME comes when the user is known.
+// A name without a value takes ours where the user gave it; an image has no
+// business with our environment, and unsets the variable, as docker has it.
 func environment(image, user []string, cfg *containers.Config) []string {
 	env := []string{defaultPath, "HOSTNAME=" + cfg.Hostname}
 	if cfg.TTY {
 		env = append(env, "TERM=xterm")
 	}
-	for _, e := range append(slices.Clone(image), user...) {
+	own := len(env)
+	env = append(append(env, image...), user...)
+	at := make(map[string]int, len(env)) // an image may bring very many
+	out := env[:0]
+	for i, e := range env {
 		name, _, has := strings.Cut(e, "=")
-		if !has {
-			value, set := os.LookupEnv(name)
-			if !set {
-				env = without(env, name)
-				continue
+		if !has && i >= own+len(image) {
+			var value string
+			if value, has = os.LookupEnv(name); has {
+				e = name + "=" + value
 			}
-			e = name + "=" + value
 		}
-		env = put(env, name, e)
+		switch j, found := at[name]; {
+		case has && found:
+			out[j] = e
+		case has:
+			at[name] = len(out)
+			out = append(out, e)
+		case found:
+			out[j] = "" // unset
+			delete(at, name)
+		}
 	}
-	return env
+	return slices.DeleteFunc(out, func(e string) bool { return e == "" })
 }
 
 func put(env []string, name, entry string) []string {
@@ -252,13 +285,6 @@ func put(env []string, name, entry string) []string {
 		}
 	}
 	return append(env, entry)
-}
-
-func without(env []string, name string) []string {
-	return slices.DeleteFunc(env, func(e string) bool {
-		n, _, _ := strings.Cut(e, "=")
-		return n == name
-	})
 }
 
 // mounts reads -v and --tmpfs.
