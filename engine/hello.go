@@ -20,7 +20,8 @@ import (
 const (
 	helloName = "hello"
 	// helloFrom on the image's entry says which executable it was made from.
-	helloFrom = "nook.hello.from"
+	// The store keeps names that begin with "nook." to itself.
+	helloFrom = "hello.made.from"
 )
 
 // ensureHello makes the built-in image when name means it and it isn't there,
