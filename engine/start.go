@@ -15,6 +15,7 @@ import (
 	"nook/containers/monitor"
 	"nook/containers/pid1"
 	"nook/internal/fdpass"
+	"nook/internal/frame"
 	"nook/internal/hint"
 	"nook/internal/raw"
 	"nook/internal/safepath"
@@ -178,6 +179,9 @@ func (s *started) abort(cause error) error {
 		return err
 	}
 	if err := s.reported(); err != nil {
+		// A monitor that waits would find no report any more, and take the
+		// container for one that ran.
+		_ = frame.Write(s.control, frame.Done, nil)
 		return err
 	}
 	return cause

@@ -59,8 +59,8 @@ func (c *clients) serve(conn io.Reader) {
 	}
 }
 
-// send writes a message to every client.
-func (c *clients) send(k frame.Kind, payload []byte) {
+// send writes a message to every client. It tells whether any is there.
+func (c *clients) send(k frame.Kind, payload []byte) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	kept := c.conns[:0]
@@ -72,9 +72,10 @@ func (c *clients) send(k frame.Kind, payload []byte) {
 		kept = append(kept, conn)
 	}
 	c.conns = kept
+	return len(kept) > 0
 }
 
-func (c *clients) tell(k frame.Kind, v any) { c.send(k, encode(v)) }
+func (c *clients) tell(k frame.Kind, v any) bool { return c.send(k, encode(v)) }
 
 func (c *clients) end() {
 	c.mu.Lock()

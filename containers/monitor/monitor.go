@@ -108,15 +108,22 @@ func (m *monitor) run() error {
 	return m.ended(status)
 }
 
-// refused tells why the entrypoint does not run.
+// refused tells why the entrypoint does not run. The client may have another
+// way to start the container, so its directory is left to it.
 func (m *monitor) refused(rep raw.Report) error {
 	if _, err := reap(); err != nil {
 		return err
 	}
 	m.state = containers.State{Status: containers.Created, ExitCode: 125,
 		Error: fmt.Sprintf("step %d: %s", rep.Step, unix.ErrnoName(rep.Errno))}
-	err := m.settle()
-	m.clients.tell(frame.Refused, rep)
+	_ = m.log.Close()
+	var err error
+	if !m.config.Remove {
+		err = m.container.WriteState(m.state, m.durable())
+	}
+	if told := m.clients.tell(frame.Refused, rep); !told && m.config.Remove {
+		err = m.container.Remove(m.config.Name)
+	}
 	m.clients.end()
 	return err
 }
