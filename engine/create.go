@@ -82,6 +82,9 @@ func (e *Engine) noRoom(err error) error {
 // outfit adds to a new container what stands beside its record.
 func (e *Engine) outfit(ctx context.Context, ct containers.Container, cfg *containers.Config, o RunOptions) error {
 	if cfg.Rootfs == string(rootfs.Copy) {
+		if err := e.copyRuns(); err != nil {
+			return err
+		}
 		if err := e.stageFlatten(ctx, ct, cfg); err != nil {
 			return err
 		}

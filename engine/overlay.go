@@ -32,6 +32,9 @@ func (e *Engine) stepDown(ctx context.Context, ct containers.Container, cfg *con
 		cfg.Rootfs = string(rootfs.OverlayTmpfs)
 		return ct.Rewrite(cfg)
 	}
+	if err := e.copyRuns(); err != nil {
+		return err
+	}
 	e.note("overlay is refused here (%v): copying the image's files for this container", why)
 	if err := e.stageFlatten(ctx, ct, cfg); err != nil {
 		return err
@@ -40,13 +43,19 @@ func (e *Engine) stepDown(ctx context.Context, ct containers.Container, cfg *con
 	return ct.Rewrite(cfg)
 }
 
-// stageFlatten fills a container's rootfs directory from its layers.
-func (e *Engine) stageFlatten(ctx context.Context, ct containers.Container, cfg *containers.Config) error {
+// copyRuns tells why a copy in the data root could not be executed: an overlay
+// is its own mount, and a copy is on the host's.
+func (e *Engine) copyRuns() error {
 	var st unix.Statfs_t
-	if err := unix.Statfs(ct.Path, &st); err == nil && st.Flags&unix.ST_NOEXEC != 0 {
+	if err := unix.Statfs(e.root, &st); err == nil && st.Flags&unix.ST_NOEXEC != 0 {
 		return hint.Errorf("choose another place with --root or NOOK_ROOT",
 			"overlay is refused here, and nothing could be executed in a copy: %s is mounted noexec", e.root)
 	}
+	return nil
+}
+
+// stageFlatten fills a container's rootfs directory from its layers.
+func (e *Engine) stageFlatten(ctx context.Context, ct containers.Container, cfg *containers.Config) error {
 	err := e.stage(ctx, request{Flatten: &flattenJob{Container: ct.ID, Layers: cfg.Layers}}, nil)
 	if err != nil {
 		return fmt.Errorf("copy the image's files: %w", err)

@@ -36,7 +36,12 @@ func (s *stageRun) flatten(ctx context.Context, store *layers.Store) error {
 	for _, key := range s.req.Flatten.Layers {
 		dirs = append(dirs, store.Dir(key))
 	}
-	return layers.Flatten(ctx, dst, dirs)
+	if err := layers.Flatten(ctx, dst, dirs); err != nil {
+		return err
+	}
+	// No overlay, no writable layer: an empty one would say that the container
+	// wrote nothing.
+	return os.Remove(filepath.Join(filepath.Dir(dst), "upper"))
 }
 
 func (s *stageRun) collect(ctx context.Context, store *layers.Store) error {
