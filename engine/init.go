@@ -70,11 +70,36 @@ func sealedCopy() (int, error) {
 	return fd, nil
 }
 
+// outOfReach tells whether nobody in the container can change our executable
+// by /proc/1/exe: it was started by one of the two ways of reaper. An image
+// starts it too, as an entrypoint nook-init that links to /proc/self/exe, or
+// names it in a #! line: pid 1 is this program until it executes another, and
+// would then go on as the host's own file, whose mode the container's root
+// could change (CVE-2019-5736 is its content).
+func outOfReach() bool {
+	const self = "/proc/self/exe"
+	var st unix.Statfs_t
+	if unix.Statfs(self, &st) == nil && st.Flags&unix.ST_RDONLY != 0 {
+		return true
+	}
+	fd, err := unix.Open(self, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	seals, err := unix.FcntlInt(uintptr(fd), unix.F_GET_SEALS, 0)
+	return err == nil && seals&unix.F_SEAL_WRITE != 0
+}
+
 // runInit is pid 1 of a container with --init: it starts the entrypoint,
 // passes signals on, reaps what nobody waits for, and ends as the entrypoint
 // does.
 func runInit(args []string) int {
 	if len(args) == 0 {
+		return hint.ExitNook
+	}
+	if !outOfReach() {
+		fmt.Fprintln(os.Stderr, "nook: "+initName+": not started by --init")
 		return hint.ExitNook
 	}
 	signals := make(chan os.Signal, 64)
