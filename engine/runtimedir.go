@@ -20,6 +20,8 @@ func RuntimeDir() (dir, why string) {
 	switch {
 	case given == "":
 		why = "XDG_RUNTIME_DIR is unset"
+	case !filepath.IsAbs(given): // the XDG base directory spec ignores it
+		why = fmt.Sprintf("XDG_RUNTIME_DIR (%s) is not an absolute path", given)
 	case !ours(given):
 		why = fmt.Sprintf("XDG_RUNTIME_DIR (%s) is not a writable directory of ours", given)
 	default:
