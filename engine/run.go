@@ -283,7 +283,7 @@ const allSignals = 50 * time.Millisecond
 // back.
 func (s *sender) forwardSignals() *forwarding {
 	f := &forwarding{make(chan os.Signal, 16), make(chan struct{})}
-	signal.Notify(f.signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
+	signal.Notify(f.signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2)
 	go f.run(s)
 	return f
 }
