@@ -216,9 +216,19 @@ func rootMode(c layers.Chain) uint32 {
 	return c.Root.Mode
 }
 
+// topFirst turns the order around. An image may list a layer more than once,
+// as docker's old empty ones, and overlayfs takes a directory only once
+// (ELOOP): whatever is in the lower one, or is hidden by it, the upper one has
+// or hides as well.
 func topFirst(keys []string) []string {
-	out := slices.Clone(keys)
-	slices.Reverse(out)
+	out := make([]string, 0, len(keys))
+	seen := make(map[string]bool, len(keys))
+	for _, key := range slices.Backward(keys) {
+		if !seen[key] {
+			seen[key] = true
+			out = append(out, key)
+		}
+	}
 	return out
 }
 

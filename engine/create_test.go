@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"nook/containers"
+	"nook/internal/testenv/testimage"
 )
 
 func TestEnvironmentIsMergedAsDockerDoes(t *testing.T) {
@@ -57,5 +58,29 @@ func TestStringsThatTheKernelWouldCutAreRefused(t *testing.T) {
 	}
 	if err := whole(&containers.Config{Entrypoint: []string{"sh"}, Env: []string{"A="}}); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestLayerThatIsListedTwice: overlayfs takes a directory only once, and the
+// topmost occurrence is what shows.
+func TestLayerThatIsListedTwice(t *testing.T) {
+	one := testimage.Layer{Entries: []testimage.Entry{testimage.File("f", 0o644, "one"), testimage.File("g", 0o644, "one")}}
+	two := testimage.Layer{Entries: []testimage.Entry{testimage.File("f", 0o644, "two"), testimage.File(".wh.g", 0o644, "")}}
+	for _, tc := range []struct {
+		above []testimage.Layer
+		want  string
+	}{
+		{[]testimage.Layer{one, one}, "one one"},
+		{[]testimage.Layer{one, two, one}, "one one"},
+		{[]testimage.Layer{two, one, two}, "two none"},
+	} {
+		e := loaded(t, "single", func(img *testimage.Image) { img.Layers = append(img.Layers, tc.above...) })
+		var notes []string
+		e.opts.Note = func(text string) { notes = append(notes, text) }
+		got := sh(t, e, `echo $(cat /f) $(cat /g 2>/dev/null || echo none)`)
+		if got != tc.want || len(notes) > 0 {
+			t.Errorf("got %q %q, want %q and no detour", got, notes, tc.want)
+		}
+		nothingLeft(t, e)
 	}
 }
