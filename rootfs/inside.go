@@ -2,28 +2,20 @@ package rootfs
 
 import (
 	"path"
-	"sync"
 
 	"golang.org/x/sys/unix"
 
 	"nook/internal/raw"
+	"nook/internal/safepath"
 )
 
 // Paths inside of the container that an image or a user chose. The process's
 // root is the container's, so that no symlink and no ".." leads out; what is
 // left are proc's magic links, which openat2(2) does not follow here.
 
-// openat2Refused tells a kernel or a filter without openat2(2). The order of
-// Populate alone keeps magic links out of the way then.
-var openat2Refused = sync.OnceValue(func() bool {
-	fd, err := unix.Openat2(unix.AT_FDCWD, "/", &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_MAGICLINKS})
-	if err == nil {
-		_ = unix.Close(fd)
-	}
-	return err != nil
-})
-
-func (r *Root) plain() bool { return r.noOpenat2 || openat2Refused() }
+// plain tells a kernel or a filter without openat2(2). The order of Populate
+// alone keeps magic links out of the way then.
+func (r *Root) plain() bool { return r.noOpenat2 || safepath.Openat2Refused() }
 
 // open adds the opening of a path to a register.
 func (r *Root) open(p *raw.Program, name, unsafePath string, flags int, to raw.Reg) {

@@ -2,11 +2,11 @@ package rootfs
 
 import (
 	"strings"
-	"sync"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
+	"nook/internal/probe"
 	"nook/internal/raw"
 )
 
@@ -42,15 +42,21 @@ func ClonesMounts() bool { return !openTreeRefused() && !setattrRefused() }
 // the call is there, whatever the caller may do.
 const unknownFlags = uintptr(1 << 30)
 
-var openTreeRefused = sync.OnceValue(func() bool {
-	_, _, e := unix.RawSyscall(sysOpenTree, ^uintptr(0), 0, unknownFlags)
-	return e != unix.EINVAL
-})
+var openTree, setattr probe.Question
 
-var setattrRefused = sync.OnceValue(func() bool {
-	_, _, e := unix.RawSyscall6(sysMountSetattr, ^uintptr(0), 0, unknownFlags, 0, 0, 0)
-	return e != unix.EINVAL
-})
+func openTreeRefused() bool {
+	return openTree.Ask(func() bool {
+		_, _, e := unix.RawSyscall(sysOpenTree, ^uintptr(0), 0, unknownFlags)
+		return e != unix.EINVAL
+	})
+}
+
+func setattrRefused() bool {
+	return setattr.Ask(func() bool {
+		_, _, e := unix.RawSyscall6(sysMountSetattr, ^uintptr(0), 0, unknownFlags, 0, 0, 0)
+		return e != unix.EINVAL
+	})
+}
 
 func (r *Root) noSetattr() bool { return r.noNewMounts || setattrRefused() }
 

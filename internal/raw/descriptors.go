@@ -5,10 +5,11 @@ import (
 	"math"
 	"os"
 	"strconv"
-	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"nook/internal/probe"
 )
 
 // CloseOnExec adds the marking of every descriptor above 2 as close-on-exec:
@@ -31,9 +32,13 @@ func (p *Program) closeOnExec(refused bool) {
 
 // closeRangeRefused tries the call where no descriptor can be. The flag is of
 // Linux 5.11; filters older than the call refuse it.
-var closeRangeRefused = sync.OnceValue(func() bool {
-	return unix.CloseRange(math.MaxUint32, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC) != nil
-})
+func closeRangeRefused() bool {
+	return closeRange.Ask(func() bool {
+		return unix.CloseRange(math.MaxUint32, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC) != nil
+	})
+}
+
+var closeRange probe.Question
 
 // inheritable lists what an exec would leave open above 2. Without /proc it
 // looks at as many numbers as the limit of most shells allows.

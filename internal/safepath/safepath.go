@@ -23,9 +23,10 @@ import (
 	"os"
 	"path"
 	"strings"
-	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"nook/internal/probe"
 )
 
 // Root is a directory that paths are resolved beneath.
@@ -37,7 +38,7 @@ type Root struct {
 
 // OpenRoot opens dir, a path of our own choice, as a root.
 func OpenRoot(dir string) (*Root, error) {
-	return openRoot(dir, openat2Refused())
+	return openRoot(dir, Openat2Refused())
 }
 
 func openRoot(dir string, walk bool) (*Root, error) {
@@ -48,18 +49,22 @@ func openRoot(dir string, walk bool) (*Root, error) {
 	return &Root{dir: f, walk: walk}, nil
 }
 
-// openat2Refused tries the call on a directory that is always there. Only a
+// Openat2Refused tries the call on a directory that is always there. Only a
 // refusal of the call itself counts.
-var openat2Refused = sync.OnceValue(func() bool {
-	fd, err := unix.Openat2(unix.AT_FDCWD, "/", &unix.OpenHow{
-		Flags:   unix.O_PATH | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+func Openat2Refused() bool {
+	return openat2Question.Ask(func() bool {
+		fd, err := unix.Openat2(unix.AT_FDCWD, "/", &unix.OpenHow{
+			Flags:   unix.O_PATH | unix.O_CLOEXEC,
+			Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+		})
+		if err == nil {
+			_ = unix.Close(fd)
+		}
+		return errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM)
 	})
-	if err == nil {
-		_ = unix.Close(fd)
-	}
-	return errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM)
-})
+}
+
+var openat2Question probe.Question
 
 // Close closes the root's descriptor. Files opened beneath it stay open.
 func (r *Root) Close() error { return r.dir.Close() }

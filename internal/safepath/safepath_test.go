@@ -238,7 +238,7 @@ func checkParents(t *testing.T, root *Root, dir string) {
 
 func TestOpenStaysInTheRoot(t *testing.T) {
 	testenv.Need(t, "openat2", func() error {
-		if openat2Refused() {
+		if Openat2Refused() {
 			return errors.New("openat2 is refused")
 		}
 		return nil
@@ -269,7 +269,7 @@ func TestHelperRefused(t *testing.T) {
 		return // only started by the test above
 	}
 	refuseOpenat2(t, errno)
-	if !openat2Refused() {
+	if !Openat2Refused() {
 		t.Fatal("openat2 still works")
 	}
 	root, err := OpenRoot(t.TempDir())
