@@ -52,8 +52,14 @@ func lookup(spec string, passwd, group io.Reader) (User, error) {
 			"user %q: %w: %w", spec, ErrNoUser, err)
 	}
 	u := User{UID: uint32(found.Uid), GID: uint32(found.Gid), Home: found.Home}
+	// The group of the user's own is among the others too, as docker has it: a
+	// setgid program could otherwise drop it, and with it a file's refusal to
+	// that group (CVE-2022-36109).
+	u.Groups = []uint32{u.GID}
 	for _, g := range found.Sgids {
-		u.Groups = append(u.Groups, uint32(g))
+		if uint32(g) != u.GID {
+			u.Groups = append(u.Groups, uint32(g))
+		}
 	}
 	if u.Home == "" {
 		u.Home = "/"

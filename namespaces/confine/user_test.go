@@ -20,6 +20,7 @@ const (
 		"alice:x:1000:1000:Alice:/home/alice:/bin/sh\n" +
 		"homeless:x:1001:1001:::/bin/sh\n" +
 		"1234:x:77:78:a number as a name:/n:/bin/sh\n" +
+		"bob:x:1002:10::/b:/bin/sh\n" +
 		"broken line\n" +
 		"nan:x:abc:def:::\n"
 	groupText = "root:x:0:\ndaemon:x:1:\nalice:x:1000:\nstaff:x:50:alice,bob\nwheel:x:10:bob,alice\n4321:x:99:\n"
@@ -33,21 +34,22 @@ func TestLookup(t *testing.T) {
 		groups []uint32
 		home   string
 	}{
-		{"", 0, 0, nil, "/root"},
-		{"root", 0, 0, nil, "/root"},
-		{"0", 0, 0, nil, "/root"},
-		{"alice", 1000, 1000, []uint32{50, 10}, "/home/alice"},
-		{"1000", 1000, 1000, []uint32{50, 10}, "/home/alice"},
-		{"alice:staff", 1000, 50, nil, "/home/alice"}, // docker: a group named leaves out the others
-		{"alice:0", 1000, 0, nil, "/home/alice"},
-		{"1000:50", 1000, 50, nil, "/home/alice"},
-		{"4242", 4242, 0, nil, "/"},
-		{"4242:4243", 4242, 4243, nil, "/"},
-		{"4242:staff", 4242, 50, nil, "/"},
-		{"homeless", 1001, 1001, nil, "/"},
-		{":staff", 0, 50, nil, "/root"},
-		{"1234", 1234, 0, nil, "/"}, // a number is never a name
-		{"0:4321", 0, 4321, nil, "/root"},
+		{"", 0, 0, []uint32{0}, "/root"},
+		{"root", 0, 0, []uint32{0}, "/root"},
+		{"0", 0, 0, []uint32{0}, "/root"},
+		{"alice", 1000, 1000, []uint32{1000, 50, 10}, "/home/alice"},
+		{"1000", 1000, 1000, []uint32{1000, 50, 10}, "/home/alice"},
+		{"alice:staff", 1000, 50, []uint32{50}, "/home/alice"}, // docker: a group named leaves out the others
+		{"alice:0", 1000, 0, []uint32{0}, "/home/alice"},
+		{"1000:50", 1000, 50, []uint32{50}, "/home/alice"},
+		{"4242", 4242, 0, []uint32{0}, "/"},
+		{"4242:4243", 4242, 4243, []uint32{4243}, "/"},
+		{"4242:staff", 4242, 50, []uint32{50}, "/"},
+		{"homeless", 1001, 1001, []uint32{1001}, "/"},
+		{"bob", 1002, 10, []uint32{10, 50}, "/b"}, // wheel names bob again
+		{":staff", 0, 50, []uint32{50}, "/root"},
+		{"1234", 1234, 0, []uint32{0}, "/"}, // a number is never a name
+		{"0:4321", 0, 4321, []uint32{4321}, "/root"},
 	} {
 		t.Run(tc.spec, func(t *testing.T) {
 			got, err := lookup(tc.spec, strings.NewReader(passwdText), strings.NewReader(groupText))
