@@ -88,6 +88,8 @@ func TestNestedOverlayRefused(t *testing.T) {
 				t.Errorf("overlay refused with %v: it ends with %d and says %q, want a note for each copy", errno, a.code, a.said)
 			}
 		}
+		// With a terminal the monitor is there when the overlay is refused.
+		want(t, "with a terminal", n.sh(t, "nook run --rm -t busybox echo ok").out, "ok\r\n")
 		wantRefusal(t, n.sh(t, "mount --bind $NOOK_ROOT $NOOK_ROOT; mount -o remount,bind,noexec $NOOK_ROOT; exec nook run --rm busybox true"),
 			"is mounted noexec", "--root")
 		n.rules = nil
