@@ -75,6 +75,7 @@ func Extract(ctx context.Context, stream io.Reader, fs string, ids IDs) (*Layer,
 func (l *Layer) extract(ctx context.Context, stream io.Reader) error {
 	in := &positioned{r: stream}
 	archive := tar.NewReader(in)
+	var read int64 // where the last entry's content ended
 	for {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("extract: %w", err)
@@ -89,10 +90,13 @@ func (l *Layer) extract(ctx context.Context, stream io.Reader) error {
 		if err := l.entry(ctx, header, archive); err != nil {
 			return entryError(header.Name, l.fs, err)
 		}
+		read = in.at
 		l.entries++
 	}
-	// archive/tar takes an end amid the padding of a header for a good one.
-	if in.at%512 != 0 {
+	// archive/tar takes an end amid the padding of a header or a file for a
+	// good one. Good is only one with no padding at all behind the last file:
+	// umoci insert (0.4) doesn't close its archives.
+	if in.at%512 != 0 && in.at != read {
 		return streamError(io.ErrUnexpectedEOF)
 	}
 	// What stands behind the archive's end counts for the digest.

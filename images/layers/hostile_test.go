@@ -138,6 +138,22 @@ func TestExtractRefusesDamagedStreams(t *testing.T) {
 	}
 }
 
+// What umoci insert writes: no padding behind the last file, and no end.
+func TestExtractTakesAnArchiveThatWasNotClosed(t *testing.T) {
+	inStage(t)
+	content := strings.Repeat("x", 5000)
+	whole := layerOf(t, dirEntry("d", 0o755), contentEntry("d/f", content))
+	before, _, _ := bytes.Cut(whole, []byte(content))
+	unclosed := whole[:len(before)+len(content)]
+	wantError(t, extractError(t, unclosed[:len(unclosed)-1]), "extract d/f", "cut off")
+	wantError(t, extractError(t, whole[:len(unclosed)+1]), "cut off")
+	l, err := Extract(context.Background(), bytes.NewReader(unclosed), t.TempDir(), Single)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+}
+
 func TestExtractShowsNamesWithoutControlBytes(t *testing.T) {
 	inStage(t)
 	err := extractError(t, layerOf(t, fileEntry("../\x1b[2J"+strings.Repeat("é", 300))))
