@@ -18,7 +18,6 @@ import (
 	"nook/internal/frame"
 	"nook/internal/hint"
 	"nook/internal/raw"
-	"nook/internal/safepath"
 	"nook/namespaces"
 	"nook/namespaces/confine"
 	"nook/rootfs"
@@ -156,11 +155,7 @@ func (e *Engine) finish(ctx context.Context, s *started, maps bool, mapsW int) e
 			return fmt.Errorf("let the monitor go on: %w", err)
 		}
 	}
-	return s.launch.Finish(openInRoot)
-}
-
-func openInRoot(root *os.File, unsafePath string) (*os.File, error) {
-	return safepath.RootAt(root).Open(unsafePath, unix.O_RDONLY|unix.O_NONBLOCK, 0)
+	return s.launch.Finish()
 }
 
 // abort ends what could not be started and finds out why.

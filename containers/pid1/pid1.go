@@ -6,7 +6,7 @@
 //	l, err := pid1.Build(spec)
 //	defer l.Close()
 //	pid, err := ... start l.Program(), by itself or as a monitor's child ...
-//	err = l.Finish(open) // the root arrives, the user is looked up, the rest is sent
+//	err = l.Finish() // the root arrives, the user is looked up, the rest is sent
 //
 // The process never runs Go. It becomes the entrypoint, or, with Init, nook's
 // own reaper from a mount that nobody can write to.
@@ -33,6 +33,7 @@ import (
 	"nook/internal/fdpass"
 	"nook/internal/hint"
 	"nook/internal/raw"
+	"nook/internal/safepath"
 	"nook/namespaces/confine"
 	"nook/rootfs"
 )
@@ -168,7 +169,9 @@ func (l *Launch) steps() {
 		p.Wait("wait for the id maps", l.sync[1])
 	}
 	s.Root.Mount(p)
-	l.sendRoot(p)
+	if l.early() {
+		l.sendRoot(p)
+	}
 	l.cloneInit(p)
 	l.openProc(p)
 	s.Root.Enter(p)
@@ -176,6 +179,9 @@ func (l *Launch) steps() {
 	l.terminal(p)
 	s.Root.Mask(p)
 	s.Root.Leave(p)
+	if !l.early() {
+		l.sendRoot(p)
+	}
 	s.Root.EnterWorkingDir(p)
 	l.closeRest(p)
 	p.Call("set the hostname", unix.SYS_SETHOSTNAME, s.Hostname, len(s.Hostname))
@@ -217,6 +223,15 @@ const StepNamespaces = "make namespaces"
 
 // StepExec is the name of the steps that execute the entrypoint.
 const StepExec = "exec"
+
+// early tells whether the user is looked up while pid 1 still mounts. Then the
+// lookup keeps to the root's own mount: what is mounted there meanwhile is in
+// part the host's. A passwd file may come with a mount of the user's, and
+// where openat2(2) is refused no lookup can keep to a mount: they wait.
+func (l *Launch) early() bool {
+	r := l.spec.Root
+	return len(r.Binds) == 0 && len(r.Tmpfs) == 0 && !safepath.Openat2Refused()
+}
 
 // sendRoot sends a descriptor of the mounted root to the launcher, in which
 // it looks the user up while pid 1 goes on.
@@ -327,7 +342,7 @@ func (l *Launch) MapsWritten() error {
 // Finish receives the root, looks the user up in it and sends the rest. The
 // launcher must have been started. An error leaves pid 1 waiting: Close, and
 // it ends.
-func (l *Launch) Finish(open func(root *os.File, unsafePath string) (*os.File, error)) error {
+func (l *Launch) Finish() error {
 	_ = unix.Close(l.sync[1])
 	l.sync[1] = -1
 	root, err := fdpass.Receive(l.ours, "root")
@@ -335,7 +350,7 @@ func (l *Launch) Finish(open func(root *os.File, unsafePath string) (*os.File, e
 		return err
 	}
 	defer root.Close()
-	u, err := confine.LookupUser(root, l.spec.User, open)
+	u, err := confine.LookupUser(root, l.spec.User, l.openInRoot)
 	if err != nil {
 		return err
 	}
@@ -347,4 +362,12 @@ func (l *Launch) Finish(open func(root *os.File, unsafePath string) (*os.File, e
 		return fmt.Errorf("%w: %w", fdpass.ErrGone, err)
 	}
 	return nil
+}
+
+func (l *Launch) openInRoot(root *os.File, unsafePath string) (*os.File, error) {
+	in := safepath.RootAt(root)
+	if l.early() {
+		in.OneMount()
+	}
+	return in.Open(unsafePath, unix.O_RDONLY|unix.O_NONBLOCK, 0)
 }

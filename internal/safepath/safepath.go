@@ -34,6 +34,16 @@ type Root struct {
 	dir *os.File
 	// walk says that openat2(2) is refused here.
 	walk bool
+	// resolve are more RESOLVE_* flags of openat2(2).
+	resolve uint64
+}
+
+// OneMount makes Open refuse a path that leads to another mount, with EXDEV.
+// While a process pivots its root, the tree that it leaves is mounted upon the
+// new one, and ".." leads into it. It needs openat2(2).
+func (r *Root) OneMount() *Root {
+	r.resolve |= unix.RESOLVE_NO_XDEV
+	return r
 }
 
 // OpenRoot opens dir, a path of our own choice, as a root.
@@ -88,7 +98,7 @@ func (r *Root) Open(unsafePath string, flags int, mode uint32) (*os.File, error)
 	how := unix.OpenHow{
 		Flags:   uint64(flags),
 		Mode:    uint64(mode),
-		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS | r.resolve,
 	}
 	fd, err := openat2(int(r.dir.Fd()), unsafePath, &how)
 	if err != nil {

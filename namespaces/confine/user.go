@@ -72,11 +72,11 @@ func lookup(spec string, passwd, group io.Reader) (User, error) {
 const longest = 4 << 20
 
 // openOptional opens a file that an image may lack. One that isn't a regular
-// file counts as lacking: a fifo would hold us for ever.
+// file counts as lacking: a fifo would hold us for ever. Nor does one that a link finds on another mount.
 func openOptional(root *os.File, name string, open func(*os.File, string) (*os.File, error)) (io.Reader, func(), error) {
 	f, err := open(root, name)
 	switch {
-	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP), errors.Is(err, unix.EXDEV):
 		return nil, func() {}, nil
 	case err != nil:
 		return nil, nil, fmt.Errorf("open the image's /%s: %w", name, err)
