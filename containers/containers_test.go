@@ -313,7 +313,7 @@ func TestZombieIsNotAlive(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer cmd.Wait()
+	defer func() { _ = cmd.Wait() }()
 	start, err := startTime(strconv.Itoa(cmd.Process.Pid))
 	if err != nil {
 		t.Fatal(err)

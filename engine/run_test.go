@@ -248,7 +248,7 @@ func running(t *testing.T, ct containers.Container) containers.State {
 		if s.Status == containers.Running {
 			return s
 		}
-		unix.Nanosleep(&unix.Timespec{Nsec: 1e6}, nil)
+		_ = unix.Nanosleep(&unix.Timespec{Nsec: 1e6}, nil)
 	}
 }
 
