@@ -55,6 +55,9 @@ func (e *Engine) Run(ctx context.Context, o RunOptions, streams Streams) (code i
 	if err == nil || !running || lost {
 		s.wait()
 	}
+	if err == nil && cfg.Remove && exists(ct.Path) {
+		e.remove(ct, cfg) // its monitor was killed after its last word
+	}
 	if lost {
 		// Its last word may have been that it runs: what it wrote stays.
 		state, serr := ct.State()

@@ -138,8 +138,10 @@ func (m *monitor) started(socket string) error {
 		return err
 	}
 	m.state = containers.State{Status: containers.Running, Pid: pid, Monitor: self, Socket: socket, Started: time.Now().UTC()}
+	// Our end would be the container's. One that fills the disk its state is to
+	// be written to goes on, as it would a moment later.
 	if err := m.container.WriteState(m.state, m.durable()); err != nil {
-		return err
+		_ = m.log.Write(logs.Stderr, []byte("nook: "+err.Error()+"\n"))
 	}
 	m.clients.tell(frame.Started, struct{}{})
 	return nil
