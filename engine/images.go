@@ -196,7 +196,11 @@ func (e *Engine) unpack(ctx context.Context, img images.Image, list []images.Lay
 		}
 	})
 	if err != nil {
-		return fmt.Errorf("unpack %s: %w", name, err)
+		err = fmt.Errorf("unpack %s: %w", name, err)
+		if hint.Of(err) == "" && ctx.Err() == nil {
+			err = hint.Wrap(err, "nothing of the image was kept; is the archive whole, and from someone you trust?")
+		}
+		return err
 	}
 	return nil
 }

@@ -25,7 +25,7 @@ func (e *Engine) RemoveContainer(ctx context.Context, nameOrID string) error {
 		return err
 	}
 	if state.Status == containers.Running {
-		return hint.Errorf("end it first", "remove container %s: %w", nameOrID, ErrRunning)
+		return hint.Errorf(fmt.Sprintf("its first process is %d on this host: end that first", state.Pid), "remove container %s: %w", nameOrID, ErrRunning)
 	}
 	cfg, err := ct.Config()
 	if err != nil {

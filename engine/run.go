@@ -59,9 +59,11 @@ func (e *Engine) Run(ctx context.Context, o RunOptions, streams Streams) (code i
 		e.remove(ct, cfg) // its monitor was killed after its last word
 	}
 	if lost {
-		// Its last word may have been that it runs: what it wrote stays.
+		// Its last word may have been that it runs: what it wrote stays, but
+		// with --rm.
 		state, serr := ct.State()
-		running = running || serr == nil && state.Status != containers.Created
+		running = !cfg.Remove && (running || serr == nil && state.Status != containers.Created)
+		err = hint.Wrap(err, "somebody killed it, or the kernel did for want of memory: see dmesg")
 	}
 	return code, err
 }

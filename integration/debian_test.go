@@ -25,7 +25,9 @@ func debianImage(t *testing.T) (rootfs, archive string) {
 	}
 	testenv.Need(t, "userns", testenv.UserNS)
 	testenv.Need(t, "mmdebstrap", testenv.Mmdebstrap)
-	testenv.Need(t, "subids", testenv.Subids)
+	if os.Geteuid() != 0 { // whose mmdebstrap needs no ids of /etc/subuid
+		testenv.Need(t, "subids", testenv.Subids)
+	}
 	rootfs, err := testenv.DebianTar()
 	if err != nil {
 		t.Fatal(err)

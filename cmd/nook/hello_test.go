@@ -72,9 +72,9 @@ func TestIDMapsInWords(t *testing.T) {
 
 func TestRootInWords(t *testing.T) {
 	for options, want := range map[string]string{
-		"/ / rw - overlay o rw,lowerdir=/a,upperdir=/u":                "overlay of 1 read-only image layer, writable",
-		"/ / ro - overlay o rw,lowerdir=/a,upperdir=/u":                "overlay of 1 read-only image layer, read-only",
-		"/ / rw - overlay o rw,lowerdir+=/a:1,lowerdir+=/b,upperdir=u": "overlay of 2 read-only image layers, writable",
+		"/ / rw - overlay o rw,lowerdir=/a:/nook,upperdir=/u":          "overlay of 1 read-only image layer, writable",
+		"/ / ro - overlay o rw,lowerdir=/a:/nook,upperdir=/u":          "overlay of 1 read-only image layer, read-only",
+		"/ / rw - overlay o rw,lowerdir+=/a:1,lowerdir+=/b,upperdir=u": "overlay of 1 read-only image layer, writable",
 		"/x / rw - btrfs /dev/sda rw":                                  "btrfs, writable, a copy of the image's layers",
 		"/ /proc rw - proc proc rw":                                    "",
 	} {

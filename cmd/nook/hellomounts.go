@@ -64,6 +64,9 @@ func rootFS(mounts []mount) (root, writable string) {
 		return fmt.Sprintf("%s, %s, a copy of the image's layers", m.fstype, mode), ""
 	}
 	layers, upper, volatile := overlayLayers(m.superblk)
+	if layers > 1 {
+		layers-- // the lowest is nook's own, with the mount points
+	}
 	text := fmt.Sprintf("%s of %s, %s", m.fstype, plural(layers, "read-only image layer"), mode)
 	switch {
 	case mode == "read-only":

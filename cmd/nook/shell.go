@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 	"time"
@@ -91,7 +92,12 @@ func (s *shell) main(args []string) int {
 // names in them may come from an image.
 func (s *shell) complain(err error) {
 	fmt.Fprintf(s.stderr, "nook: %s\n", oneLine(err.Error()))
-	if advice := hint.Of(err); advice != "" {
+	advice := hint.Of(err)
+	var file *fs.PathError
+	if advice == "" && errors.As(err, &file) && errors.Is(file, fs.ErrNotExist) {
+		advice = "is the name right, and as seen from this directory?"
+	}
+	if advice != "" {
 		fmt.Fprintf(s.stderr, "hint: %s\n", oneLine(advice))
 	}
 }
