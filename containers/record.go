@@ -145,6 +145,11 @@ func (d Dir) Create(c *Config, root Attr) (ct Container, err error) {
 			_ = os.RemoveAll(ct.Path)
 		}
 	}()
+	unlock, err := ct.hold()
+	if err != nil {
+		return ct, err
+	}
+	defer unlock()
 	if err := d.take(c.Name, c.ID); err != nil {
 		return ct, err
 	}
@@ -160,6 +165,48 @@ func (d Dir) Create(c *Config, root Attr) (ct Container, err error) {
 		return ct, err
 	}
 	return ct, nil
+}
+
+// hold locks the directory of a container that is being made or swept, until
+// it is unlocked or this process ends.
+func (c Container) hold() (unlock func(), err error) {
+	f, err := os.Open(c.Path)
+	if err != nil {
+		return nil, fmt.Errorf("lock container %.12s: %w", c.ID, err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("lock container %.12s: %w", c.ID, err)
+	}
+	return func() { _ = f.Close() }, nil
+}
+
+// Sweep removes what killed commands and monitors left of containers that have
+// no record yet, or no more. In a stage only, as Remove.
+func (d Dir) Sweep() error {
+	entries, err := os.ReadDir(d.path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("sweep containers: %w", err)
+	}
+	for _, e := range entries {
+		c := d.At(e.Name())
+		if len(c.ID) != idLength || c.exists() {
+			continue
+		}
+		unlock, err := c.hold()
+		if err != nil { // it is being made
+			continue
+		}
+		// Its record may have been written between the two looks.
+		if !c.exists() {
+			err = os.RemoveAll(c.Path)
+		}
+		unlock()
+		if err != nil {
+			return fmt.Errorf("sweep container %.12s: %w", c.ID, err)
+		}
+	}
+	return nil
 }
 
 // writeNew writes the record. Who dies with its run needs neither a flush nor

@@ -94,6 +94,9 @@ func (s *started) attach(ctx context.Context, streams Streams) (code int, runnin
 	if streams.In != nil {
 		go in.copy(streams.In)
 	}
+	out, errs := outlet{w: streams.Out}, outlet{w: streams.Err}
+	defer out.close()
+	defer errs.close()
 	r := frame.NewReader(s.control)
 	for {
 		kind, payload, err := r.Next()
@@ -104,6 +107,8 @@ func (s *started) attach(ctx context.Context, streams Streams) (code int, runnin
 			return 0, running, errLost
 		}
 		switch kind {
+		case frame.Hello:
+			s.leaveStreams()
 		case frame.Started:
 			running = true
 		case frame.Refused:
@@ -113,9 +118,13 @@ func (s *started) attach(ctx context.Context, streams Streams) (code int, runnin
 			}
 			return 0, false, s.explain(rep)
 		case frame.Stdout:
-			write(streams.Out, payload)
+			if out.write(payload) != nil {
+				in.send(frame.Unwanted, []byte{1})
+			}
 		case frame.Stderr:
-			write(streams.Err, payload)
+			if errs.write(payload) != nil {
+				in.send(frame.Unwanted, []byte{2})
+			}
 		case frame.Taken:
 			in.taken(payload)
 		case frame.Ended:
@@ -162,10 +171,9 @@ func (s *started) settle(siginfo []byte, streams Streams) (code int, err error) 
 // drain copies what is left in a pipe that nobody writes to any more, but
 // whose writing end the waiting monitor still holds: there is no end of file.
 func drain(from *os.File, to io.Writer) {
-	if to == nil {
-		to = io.Discard
-	}
-	_, _ = io.Copy(to, present{from})
+	out := outlet{w: to}
+	defer out.close()
+	_, _ = io.Copy(&out, present{from})
 }
 
 // present reads what is in a non-blocking pipe now: where a read would wait
@@ -202,6 +210,18 @@ func (p present) WriteTo(w io.Writer) (int64, error) {
 	return io.Copy(w, struct{ io.Reader }{p})
 }
 
+// leaveStreams closes our copies of the container's streams, which belong to
+// a monitor that started: with them open, the container would not learn that
+// nobody reads any more.
+func (s *started) leaveStreams() {
+	for _, f := range []**os.File{&s.stdout, &s.stderr} {
+		if *f != nil {
+			_ = (*f).Close()
+			*f = nil
+		}
+	}
+}
+
 // firstWord reads until the monitor refuses; nil when it says something else.
 func (s *started) firstWord() error {
 	r := frame.NewReader(s.control)
@@ -217,11 +237,38 @@ func (s *started) firstWord() error {
 	}
 }
 
-// write drops what nobody wants to have: `nook run x | head` goes on, as its
-// container does.
-func write(w io.Writer, data []byte) {
-	if w != nil {
-		_, _ = w.Write(data)
+// outlet is where a stream of the container goes. A reader that is gone, as in
+// `nook run x | head`, must not end this process (Go does that for a broken
+// pipe on descriptors 1 and 2 unless SIGPIPE is asked for), which has a
+// container to see to its end.
+type outlet struct {
+	w     io.Writer
+	pipes chan os.Signal
+	err   error
+}
+
+// write returns an error once, when the reader is found gone.
+func (o *outlet) write(data []byte) error {
+	if o.w == nil || o.err != nil {
+		return nil
+	}
+	if o.pipes == nil {
+		o.pipes = make(chan os.Signal, 1)
+		signal.Notify(o.pipes, unix.SIGPIPE)
+	}
+	_, o.err = o.w.Write(data)
+	return o.err
+}
+
+// Write takes everything.
+func (o *outlet) Write(data []byte) (int, error) {
+	_ = o.write(data)
+	return len(data), nil
+}
+
+func (o *outlet) close() {
+	if o.pipes != nil {
+		signal.Stop(o.pipes)
 	}
 }
 

@@ -232,7 +232,10 @@ func (s *stageRun) run(ctx context.Context) (event, error) {
 		return event{}, s.collect(ctx, store)
 	case s.req.Remove != "":
 		ct := containers.Open(containersDir(s.req.Root)).At(s.req.Remove)
-		return event{}, ct.Remove(s.req.Name)
+		if err := ct.Remove(s.req.Name); err != nil {
+			return event{}, err
+		}
+		return event{}, containers.Open(containersDir(s.req.Root)).Sweep()
 	}
 	return event{}, errors.New("a stage without a job")
 }

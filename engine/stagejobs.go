@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"nook/containers"
 	"nook/images/layers"
 )
 
@@ -50,6 +51,9 @@ func (s *stageRun) collect(ctx context.Context, store *layers.Store) error {
 		keep[key] = true
 	}
 	if err := store.Remove(ctx, func(key string) bool { return keep[key] }); err != nil {
+		return err
+	}
+	if err := containers.Open(containersDir(s.req.Root)).Sweep(); err != nil {
 		return err
 	}
 	return store.Sweep()

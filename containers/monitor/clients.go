@@ -55,8 +55,19 @@ func (c *clients) serve(conn io.Reader) {
 			}
 		case frame.Resize:
 			c.input.resize(payload)
+		case frame.Unwanted:
+			if len(payload) == 1 && c.alone() {
+				c.input.unwanted(payload[0])
+			}
 		}
 	}
+}
+
+// alone tells whether there is one client only.
+func (c *clients) alone() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.conns) == 1
 }
 
 // send writes a message to every client. It tells whether any is there.

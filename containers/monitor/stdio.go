@@ -133,6 +133,18 @@ func (s *stdio) feed() {
 	}
 }
 
+// unwanted closes our end of a stream, so that the container learns that its
+// reader is gone as it would in a pipeline: by SIGPIPE.
+func (s *stdio) unwanted(stream byte) {
+	switch {
+	case s.tty != nil:
+	case stream == 1:
+		_ = s.out.Close()
+	case stream == 2:
+		_ = s.err.Close()
+	}
+}
+
 func (s *stdio) resize(payload []byte) {
 	if s.tty == nil || len(payload) != 4 {
 		return

@@ -50,6 +50,7 @@ const (
 	Signal   Kind = 34 // 1 byte: the number
 	Resize   Kind = 35 // rows, columns: 2 bytes each, big endian
 	Done     Kind = 36 // the answer to Ended: nothing is left to do
+	Unwanted Kind = 37 // 1 byte, 1 or 2: nobody reads this stream any more
 )
 
 // StdinWindow is how many bytes of Stdin a client may send ahead of Taken, so
