@@ -118,11 +118,11 @@ func (s *started) attach(ctx context.Context, streams Streams) (code int, runnin
 			}
 			return 0, false, s.explain(rep)
 		case frame.Stdout:
-			if out.write(payload) != nil {
+			if out.write(payload) {
 				in.send(frame.Unwanted, []byte{1})
 			}
 		case frame.Stderr:
-			if errs.write(payload) != nil {
+			if errs.write(payload) {
 				in.send(frame.Unwanted, []byte{2})
 			}
 		case frame.Taken:
@@ -244,25 +244,26 @@ func (s *started) firstWord() error {
 type outlet struct {
 	w     io.Writer
 	pipes chan os.Signal
-	err   error
+	gone  bool
 }
 
-// write returns an error once, when the reader is found gone.
-func (o *outlet) write(data []byte) error {
-	if o.w == nil || o.err != nil {
-		return nil
+// write tells once that it found the reader gone.
+func (o *outlet) write(data []byte) (gone bool) {
+	if o.w == nil || o.gone {
+		return false
 	}
 	if o.pipes == nil {
 		o.pipes = make(chan os.Signal, 1)
 		signal.Notify(o.pipes, unix.SIGPIPE)
 	}
-	_, o.err = o.w.Write(data)
-	return o.err
+	_, err := o.w.Write(data)
+	o.gone = err != nil
+	return o.gone
 }
 
 // Write takes everything.
 func (o *outlet) Write(data []byte) (int, error) {
-	_ = o.write(data)
+	o.write(data)
 	return len(data), nil
 }
 
