@@ -28,7 +28,8 @@ func newDir(t *testing.T) Dir {
 func create(t *testing.T, d Dir, name string) (Container, *Config) {
 	t.Helper()
 	cfg := &Config{ID: NewID(), Name: name, Image: "x"}
-	c, err := d.Create(cfg, Attr{Mode: 0o755})
+	c, lock, err := d.Create(cfg, Attr{Mode: 0o755})
+	lock.Release()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +59,8 @@ func TestCreateWritesWhatConfigReads(t *testing.T) {
 			Labels: map[string]string{"k": "v"}, Remove: remove,
 			Mounts: []Mount{{Type: "bind", Source: "/s", Target: "/t", ReadOnly: true}},
 		}
-		c, err := d.Create(want, Attr{Mode: 0o3751})
+		c, lock, err := d.Create(want, Attr{Mode: 0o3751})
+		lock.Release()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -139,7 +141,7 @@ func TestNameIsTakenOnce(t *testing.T) {
 	for i := range many {
 		wg.Go(func() {
 			<-start
-			_, errs[i] = d.Create(&Config{ID: NewID(), Name: "web"}, Attr{Mode: 0o755})
+			_, _, errs[i] = d.Create(&Config{ID: NewID(), Name: "web"}, Attr{Mode: 0o755})
 		})
 	}
 	close(start)

@@ -2,10 +2,10 @@
 // monitors that own them.
 //
 //	dir, err := containers.Open(root)
-//	c, err := dir.Create(ctx, config)
+//	c, held, err := dir.Create(config, attr)
 //	state, err := c.State()
 //
-// A container is a directory containers/ID: config.json (written once),
+// A container is a directory containers/ID: config.json (Edit),
 // state.json (replaced by its monitor), log, upper and work. A name is a
 // symlink containers/names/NAME to that directory, so that taking one is a single
 // atomic call and looking one up reads no other container's record.
@@ -72,15 +72,38 @@ type Config struct {
 	WorkingDir string            `json:"workingDir"`
 	Hostname   string            `json:"hostname"`
 	Labels     map[string]string `json:"labels,omitempty"`
-	StopSignal string            `json:"stopSignal,omitempty"`
+
+	StopSignal  string        `json:"stopSignal,omitempty"`  // name or number; "": SIGTERM
+	StopTimeout *int          `json:"stopTimeout,omitempty"` // seconds before SIGKILL; nil: 10, negative: never
+	Restart     RestartPolicy `json:"restart,omitzero"`      // may be replaced, see Edit
+	Health      *HealthCheck  `json:"health,omitempty"`      // nil: none
+	Exposed     []string      `json:"exposed,omitempty"`     // EXPOSE of the image: 80/tcp
 
 	ReadOnly  bool    `json:"readOnly"`
 	Remove    bool    `json:"remove"`
 	Init      bool    `json:"init"`
 	OpenStdin bool    `json:"openStdin"`
+	StdinOnce bool    `json:"stdinOnce,omitempty"` // stdin ends with the first client that gave some
 	TTY       bool    `json:"tty"`
 	Network   string  `json:"network"`
 	Mounts    []Mount `json:"mounts,omitempty"`
+}
+
+// RestartPolicy says when a container that ended is started again.
+type RestartPolicy struct {
+	Name    string `json:"name,omitempty"`    // "" or no, on-failure, always, unless-stopped
+	Retries int    `json:"retries,omitempty"` // of on-failure; 0: without end
+}
+
+// HealthCheck is docker's HEALTHCHECK. Durations of 0 are docker's defaults.
+type HealthCheck struct {
+	// Test is NONE, or CMD with arguments, or CMD-SHELL with one line.
+	Test          []string      `json:"test"`
+	Interval      time.Duration `json:"interval,omitempty"`
+	Timeout       time.Duration `json:"timeout,omitempty"`
+	StartPeriod   time.Duration `json:"startPeriod,omitempty"`
+	StartInterval time.Duration `json:"startInterval,omitempty"`
+	Retries       int           `json:"retries,omitempty"`
 }
 
 // Mount is a bind or a tmpfs of a container.
@@ -130,28 +153,28 @@ func ValidName(name string) error {
 }
 
 // Create makes the directory and writes the record. The name is taken first:
-// of two that want it one wins, without a lock.
-func (d Dir) Create(c *Config, root Attr) (ct Container, err error) {
+// of two that want it one wins, without a lock. The container is held: the
+// caller starts it or lets go.
+func (d Dir) Create(c *Config, root Attr) (ct Container, held *Lock, err error) {
 	c.Version = ConfigVersion
 	ct = Container{c.ID, filepath.Join(d.path, c.ID), d}
 	if err := os.MkdirAll(d.names(), 0o700); err != nil {
-		return ct, fmt.Errorf("create container: %w", err)
+		return ct, nil, fmt.Errorf("create container: %w", err)
 	}
 	if err := os.Mkdir(ct.Path, 0o700); err != nil {
-		return ct, fmt.Errorf("create container: %w", err)
+		return ct, nil, fmt.Errorf("create container: %w", err)
 	}
 	defer func() {
 		if err != nil {
 			_ = os.RemoveAll(ct.Path)
+			held.Release()
 		}
 	}()
-	unlock, err := ct.hold()
-	if err != nil {
-		return ct, err
+	if held, err = ct.lockDir(unix.LOCK_EX | unix.LOCK_NB); err != nil {
+		return ct, nil, err
 	}
-	defer unlock()
 	if err := d.take(c.Name, c.ID); err != nil {
-		return ct, err
+		return ct, held, err
 	}
 	defer func() {
 		if err != nil {
@@ -159,26 +182,12 @@ func (d Dir) Create(c *Config, root Attr) (ct Container, err error) {
 		}
 	}()
 	if err := ct.writableLayer(root); err != nil {
-		return ct, err
+		return ct, held, err
 	}
 	if err := ct.writeNew(c); err != nil {
-		return ct, err
+		return ct, held, err
 	}
-	return ct, nil
-}
-
-// hold locks the directory of a container that is being made or swept, until
-// it is unlocked or this process ends.
-func (c Container) hold() (unlock func(), err error) {
-	f, err := os.Open(c.Path)
-	if err != nil {
-		return nil, fmt.Errorf("lock container %.12s: %w", c.ID, err)
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		_ = f.Close()
-		return nil, fmt.Errorf("lock container %.12s: %w", c.ID, err)
-	}
-	return func() { _ = f.Close() }, nil
+	return ct, held, nil
 }
 
 // Sweep removes what killed commands and monitors left of containers that have
@@ -193,7 +202,7 @@ func (d Dir) Sweep() error {
 		if len(c.ID) != idLength || c.exists() {
 			continue
 		}
-		unlock, err := c.hold()
+		held, err := c.lockDir(unix.LOCK_EX | unix.LOCK_NB)
 		if err != nil { // it is being made
 			continue
 		}
@@ -201,7 +210,7 @@ func (d Dir) Sweep() error {
 		if !c.exists() {
 			err = os.RemoveAll(c.Path)
 		}
-		unlock()
+		held.Release()
 		if err != nil {
 			return fmt.Errorf("sweep container %.12s: %w", c.ID, err)
 		}

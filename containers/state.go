@@ -16,12 +16,17 @@ import (
 type Status string
 
 // A container goes created, running, exited; start leads from exited to
-// running again.
+// running again. A restart policy leads there by restarting.
 const (
-	Created Status = "created"
-	Running Status = "running"
-	Exited  Status = "exited"
+	Created    Status = "created"
+	Running    Status = "running"
+	Paused     Status = "paused"
+	Restarting Status = "restarting"
+	Exited     Status = "exited"
 )
+
+// Live tells whether a monitor owns the container.
+func (s Status) Live() bool { return s == Running || s == Paused || s == Restarting }
 
 // State is what a container is doing: state.json. It holds all that ps shows,
 // and is replaced whole by the monitor, so readers take no lock.
@@ -37,6 +42,26 @@ type State struct {
 	Finished time.Time `json:"finished,omitzero"`
 	ExitCode int       `json:"exitCode"`
 	Error    string    `json:"error,omitempty"` // why it could not be started
+	// Stopped: somebody asked for the end, so no restart policy undoes it.
+	Stopped bool `json:"stopped,omitempty"`
+	// Restarts counts those of the restart policy since the last start.
+	Restarts int     `json:"restarts,omitempty"`
+	Health   *Health `json:"health,omitempty"` // nil without a health check
+}
+
+// Health is what a health check found.
+type Health struct {
+	Status  string  `json:"status"`  // starting, healthy, unhealthy
+	Failing int     `json:"failing"` // checks that failed since the last that didn't
+	Log     []Probe `json:"log"`     // the last five, oldest first
+}
+
+// Probe is one run of a health check.
+type Probe struct {
+	Start    time.Time `json:"start"`
+	End      time.Time `json:"end"`
+	ExitCode int       `json:"exitCode"` // -1: it took too long
+	Output   string    `json:"output"`   // its beginning
 }
 
 // Process names a process of this boot: a pid alone is used again.
@@ -60,7 +85,7 @@ func (c Container) State() (State, error) {
 	case s.Version > StateVersion:
 		return s, hint.Errorf("use the nook that started it", "container %.12s: %w (version %d)", c.ID, ErrVersion, s.Version)
 	}
-	if s.Status == Running && !s.Monitor.Alive() {
+	if s.Status.Live() && !s.Monitor.Alive() {
 		const killed = 128 + 9 // its monitor's end is SIGKILL for the container
 		s.Status, s.Pid, s.ExitCode = Exited, 0, killed
 	}

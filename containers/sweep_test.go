@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestSweepTakesWhatHasNoRecordAndNobodyHolds(t *testing.T) {
@@ -21,7 +23,7 @@ func TestSweepTakesWhatHasNoRecordAndNobodyHolds(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(whole.Path, "config.json"), []byte("{}"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	unlock, err := held.hold()
+	unlock, err := held.lockDir(unix.LOCK_EX | unix.LOCK_NB)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,6 +43,6 @@ func TestSweepTakesWhatHasNoRecordAndNobodyHolds(t *testing.T) {
 	}
 	names := filepath.Join(root, "names")
 	check(map[string]bool{orphan.Path: false, held.Path: true, whole.Path: true, names: true})
-	unlock()
+	unlock.Release()
 	check(map[string]bool{held.Path: false, whole.Path: true, names: true})
 }

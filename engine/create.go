@@ -25,47 +25,54 @@ import (
 // defaultPath is what docker sets where the image sets none.
 const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
+// held is a container that nobody else starts or removes meanwhile.
+type held struct {
+	containers.Container
+	cfg  *containers.Config
+	lock *containers.Lock
+}
+
 // create makes the record of a container.
-func (e *Engine) create(ctx context.Context, o RunOptions) (containers.Container, *containers.Config, error) {
-	var none containers.Container
+func (e *Engine) create(ctx context.Context, o RunOptions) (held, error) {
 	if o.Name != "" {
 		if err := containers.ValidName(o.Name); err != nil {
-			return none, nil, err
+			return held{}, err
 		}
 	}
 	img, err := e.resolve(ctx, o.Image)
 	if err != nil {
-		return none, nil, err
+		return held{}, err
 	}
 	image, err := e.images.Config(img)
 	if err != nil {
-		return none, nil, err
+		return held{}, err
 	}
 	if err := images.CheckPlatform(image); err != nil {
-		return none, nil, err
+		return held{}, err
 	}
 	chain, err := e.chain(ctx, img, image)
 	if err != nil {
-		return none, nil, err
+		return held{}, err
 	}
 	cfg, err := e.config(o, img, image, chain)
 	if err != nil {
-		return none, nil, err
+		return held{}, err
 	}
 	attr := containers.Attr{Mode: rootMode(chain)}
-	ct, err := e.containers.Create(cfg, attr)
+	ct, lock, err := e.containers.Create(cfg, attr)
 	for tries := 0; o.Name == "" && errors.Is(err, containers.ErrNameTaken) && tries < 100; tries++ {
 		cfg.Name = containers.RandomName()
-		ct, err = e.containers.Create(cfg, attr)
+		ct, lock, err = e.containers.Create(cfg, attr)
 	}
 	if err != nil {
-		return none, nil, e.noRoom(err)
+		return held{}, e.noRoom(err)
 	}
+	h := held{ct, cfg, lock}
 	if err := e.outfit(ctx, ct, cfg, o); err != nil {
-		e.remove(ct, cfg)
-		return none, nil, err
+		e.remove(h)
+		return held{}, err
 	}
-	return ct, cfg, nil
+	return h, nil
 }
 
 // noRoom hints at what to do about a data root that takes nothing more.

@@ -42,6 +42,17 @@ func (f *fds) high(fd int, err error) int {
 	return n
 }
 
+// copy is high for a descriptor that stays the caller's.
+func (f *fds) copy(fd int) int {
+	n, err := monitor.High(fd)
+	if err != nil {
+		f.fail(err)
+		return -1
+	}
+	f.all = append(f.all, n)
+	return n
+}
+
 func (f *fds) fail(err error) {
 	if f.err == nil {
 		f.err = err

@@ -26,21 +26,22 @@ func refusesOverlay(err error) bool {
 }
 
 // stepDown takes the next step for a container whose overlay was refused.
-func (e *Engine) stepDown(ctx context.Context, ct containers.Container, cfg *containers.Config, why error) error {
+func (e *Engine) stepDown(ctx context.Context, h held, why error) error {
+	cfg := h.cfg
 	// EINVAL is what overlayfs says to an upper directory that it can't use.
 	if cfg.Remove && cfg.Rootfs == string(rootfs.Overlay) && errors.Is(why, unix.EINVAL) {
 		cfg.Rootfs = string(rootfs.OverlayTmpfs)
-		return ct.Rewrite(cfg)
+		return h.Rewrite(cfg)
 	}
 	if err := e.copyRuns(); err != nil {
 		return err
 	}
 	e.note("overlay is refused here (%v): copying the image's files for this container", why)
-	if err := e.stageFlatten(ctx, ct, cfg); err != nil {
+	if err := e.stageFlatten(ctx, h.Container, cfg); err != nil {
 		return err
 	}
 	cfg.Rootfs = string(rootfs.Copy)
-	return ct.Rewrite(cfg)
+	return h.Rewrite(cfg)
 }
 
 // copyRuns tells why a copy in the data root could not be executed: an overlay

@@ -27,25 +27,21 @@ import (
 // Signals that reach this process are passed on. A ctx that ends leaves the
 // container running: it belongs to its monitor.
 func (e *Engine) Run(ctx context.Context, o RunOptions, streams Streams) (code int, err error) {
-	ct, cfg, err := e.create(ctx, o)
+	h, err := e.create(ctx, o)
 	if err != nil {
 		return 0, err
 	}
+	defer h.lock.Release()
 	running := false
 	defer func() {
-		if err != nil && (!running || cfg.Remove && errors.Is(err, errLost)) {
-			e.remove(ct, cfg)
+		if err != nil && (!running || h.cfg.Remove && errors.Is(err, errLost)) {
+			e.remove(h)
 			if o.CIDFile != "" {
 				_ = os.Remove(o.CIDFile)
 			}
 		}
 	}()
-	s, err := e.start(ctx, ct, cfg, streams.Terminal)
-	for refusesOverlay(err) {
-		if err = e.stepDown(ctx, ct, cfg, err); err == nil {
-			s, err = e.start(ctx, ct, cfg, streams.Terminal)
-		}
-	}
+	s, err := e.launch(ctx, h, streams.Terminal, patience)
 	if err != nil {
 		return 0, err
 	}
@@ -55,27 +51,39 @@ func (e *Engine) Run(ctx context.Context, o RunOptions, streams Streams) (code i
 	if err == nil || !running || lost {
 		s.wait()
 	}
-	if err == nil && cfg.Remove && exists(ct.Path) {
-		e.remove(ct, cfg) // its monitor was killed after its last word
+	if err == nil && h.cfg.Remove && exists(h.Path) {
+		e.remove(h) // its monitor was killed after its last word
 	}
 	if lost {
 		// Its last word may have been that it runs: what it wrote stays, but
 		// with --rm.
-		state, serr := ct.State()
-		running = !cfg.Remove && (running || serr == nil && state.Status != containers.Created)
+		state, serr := h.State()
+		running = !h.cfg.Remove && (running || serr == nil && state.Status != containers.Created)
 		err = hint.Wrap(err, "somebody killed it, or the kernel did for want of memory: see dmesg")
 	}
 	return code, err
 }
 
+// launch starts a container in the first way that this host allows.
+func (e *Engine) launch(ctx context.Context, h held, tty Terminal, patience time.Duration) (*started, error) {
+	s, err := e.start(ctx, h, tty, patience)
+	for refusesOverlay(err) {
+		if err = e.stepDown(ctx, h, err); err == nil {
+			s, err = e.start(ctx, h, tty, patience)
+		}
+	}
+	return s, err
+}
+
 // remove removes a container that never ran. Overlayfs has left directories
 // in its work directory that only the user namespace's root can enter. What
 // went wrong before is told, not what goes wrong here.
-func (e *Engine) remove(ct containers.Container, cfg *containers.Config) {
-	if ct.Remove(cfg.Name) == nil {
+func (e *Engine) remove(h held) {
+	defer h.lock.Release()
+	if h.Remove(h.cfg.Name) == nil {
 		return
 	}
-	_ = e.stage(context.Background(), request{Remove: ct.ID, Name: cfg.Name}, nil)
+	_ = e.stage(context.Background(), request{Remove: h.ID, Name: h.cfg.Name}, nil)
 }
 
 // errLost says that the monitor went away without a last word.

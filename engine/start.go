@@ -31,6 +31,7 @@ type started struct {
 	program *raw.Program
 	// What the monitor has too, for a container that ends before it starts.
 	container      containers.Container
+	lock           *containers.Lock
 	name           string
 	report         *os.File
 	stdout, stderr *os.File // nil for none
@@ -67,14 +68,15 @@ const pid1Namespaces = unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC 
 
 // start starts a container's monitor and pid 1. Both run before this command
 // is done: it writes their id maps and looks their user up meanwhile.
-func (e *Engine) start(ctx context.Context, ct containers.Container, cfg *containers.Config, tty Terminal) (s *started, err error) {
+func (e *Engine) start(ctx context.Context, h held, tty Terminal, patience time.Duration) (s *started, err error) {
 	var f fds
+	ct, cfg := h.Container, h.cfg
 	defer f.close()
 	ours, control := f.socketpair(unix.SOCK_STREAM)
 	reportR, reportW := f.pipe()
 	mapsR, mapsW := f.pipe()
 	std := openStdio(&f, cfg)
-	dir := f.dir(ct.Path)
+	dir := f.copy(h.lock.FD())
 	root, err := e.rootFor(&f, ct, cfg)
 	if err = errors.Join(err, f.err); err != nil {
 		return nil, err
@@ -123,7 +125,7 @@ func (e *Engine) start(ctx context.Context, ct containers.Container, cfg *contai
 	}
 	s = &started{
 		pid: pid, launch: launch, program: program, container: ct, name: cfg.Name,
-		control: f.file(ours, "control"), report: f.file(reportR, "report"),
+		lock: h.lock, control: f.file(ours, "control"), report: f.file(reportR, "report"),
 		stdout: f.file(std.stdout, "stdout"), stderr: f.file(std.stderr, "stderr"),
 	}
 	f.drop(reportW)

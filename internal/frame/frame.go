@@ -43,6 +43,9 @@ const (
 // left to do.
 const Ended Kind = 8
 
+// Result answers a Request: JSON, containers.Result.
+const Result Kind = 9
+
 // Messages to the monitor.
 const (
 	Stdin    Kind = 32 // bytes
@@ -51,6 +54,7 @@ const (
 	Resize   Kind = 35 // rows, columns: 2 bytes each, big endian
 	Done     Kind = 36 // the answer to Ended: nothing is left to do
 	Unwanted Kind = 37 // 1 byte, 1 or 2: nobody reads this stream any more
+	Request  Kind = 38 // JSON, containers.Request: the first message of a client
 )
 
 // StdinWindow is how many bytes of Stdin a client may send ahead of Taken, so
