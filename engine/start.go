@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"nook/containers"
+	"nook/containers/entry"
 	"nook/containers/monitor"
 	"nook/containers/pid1"
 	"nook/internal/fdpass"
@@ -203,29 +203,13 @@ func (s *started) explain(rep raw.Report) error {
 func namespaceSteps() []string { return []string{pid1.StepNamespaces, monitor.StepFork} }
 
 func explain(e *raw.Error, command string) error {
-	if e.Step != pid1.StepExec {
+	if e.Step != entry.StepExec {
 		if slices.Contains(namespaceSteps(), e.Step) {
 			return namespaces.Explain(e)
 		}
 		return fmt.Errorf("start the container: %w", e)
 	}
-	exec := fmt.Errorf("exec %q: %w", command, e.Errno)
-	switch {
-	case e.Errno == raw.ErrInterpreter:
-		return hint.WithCode(hint.Errorf("the file is there; the interpreter of its #! line or its dynamic loader isn't",
-			"exec %q: its interpreter is missing: %w", command, unix.ENOENT), hint.ExitNotFound)
-	case errors.Is(e, unix.ENOENT):
-		advice := "is it in the image? see nook inspect for ENTRYPOINT and CMD"
-		if filepath.Base(command) == command {
-			exec = fmt.Errorf("exec %q: not found in PATH: %w", command, e.Errno)
-		}
-		return hint.WithCode(hint.Wrap(exec, advice), hint.ExitNotFound)
-	case errors.Is(e, unix.EACCES):
-		return hint.WithCode(hint.Wrap(exec, "it must be a file, executable for the container's user"), hint.ExitCannotRun)
-	case errors.Is(e, unix.ENOEXEC):
-		return hint.WithCode(hint.Wrap(exec, "it is no program of this machine's kind, or a script without a #! line"), hint.ExitCannotRun)
-	}
-	return hint.WithCode(exec, hint.ExitCannotRun)
+	return entry.ExplainExec(e, command)
 }
 
 // spec is what pid 1 gets to know of the record.

@@ -25,11 +25,10 @@ package pid1
 import (
 	"fmt"
 	"os"
-	"path"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"nook/containers/entry"
 	"nook/internal/fdpass"
 	"nook/internal/hint"
 	"nook/internal/raw"
@@ -195,10 +194,10 @@ func (l *Launch) steps() {
 // lateSteps is the rest, once the user is known.
 func (l *Launch) lateSteps(u confine.User) {
 	p, s := l.late.Part(), &l.spec
-	env := withHome(s.Env, u.Home)
+	env := entry.WithHome(s.Env, u.Home)
 	argv, envp := p.Strings(s.Args), p.Strings(env)
 	if u.UID != 0 {
-		l.giveStdio(p, u)
+		entry.GiveStreams(p, u)
 	}
 	p.Call("set the umask", unix.SYS_UMASK, 0o022)
 	confine.Confinement{
@@ -212,17 +211,14 @@ func (l *Launch) lateSteps(u confine.User) {
 		l.execInit(p, envp)
 		return
 	}
-	for _, candidate := range candidates(s.Args[0], s.WorkingDir, env) {
-		p.Exec(StepExec, candidate, argv, envp)
+	for _, candidate := range entry.Candidates(s.Args[0], s.WorkingDir, env) {
+		p.Exec(entry.StepExec, candidate, argv, envp)
 	}
-	p.Fail(StepExec)
+	p.Fail(entry.StepExec)
 }
 
 // StepNamespaces is the name of the step that makes the container's namespaces.
 const StepNamespaces = "make namespaces"
-
-// StepExec is the name of the steps that execute the entrypoint.
-const StepExec = "exec"
 
 // early tells whether the user is looked up while pid 1 still mounts. Then the
 // lookup keeps to the root's own mount: what is mounted there meanwhile is in
@@ -238,20 +234,10 @@ func (l *Launch) early() bool {
 func (l *Launch) sendRoot(p *raw.Program) {
 	fd := p.Call("open the root", unix.SYS_OPENAT, unix.AT_FDCWD, ".", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0).Save()
 	p.Call("place the root's descriptor", unix.SYS_DUP3, fd, l.rootFD, unix.O_CLOEXEC)
-	sendFD(p, "send the root", l.sync[1], l.rootFD)
+	entry.SendFD(p, "send the root", l.sync[1], l.rootFD)
 	p.Call("close the root's descriptor", unix.SYS_CLOSE, fd)
 	// The copy stays: its number must not become another descriptor's, as
 	// terminal uses it again. It ends with execve.
-}
-
-// sendFD adds a sendmsg(2) of one byte with a descriptor (unix(7),
-// SCM_RIGHTS). The number must be known beforehand: it stands in the message.
-func sendFD(p *raw.Program, name string, sock, fd int) {
-	control := p.Bytes(unix.UnixRights(fd))
-	iov := p.Words(uintptr(p.Bytes([]byte{1})), 1)
-	// struct msghdr { name, namelen, iov, iovlen, control, controllen, flags }
-	msg := p.Words(0, 0, uintptr(iov), 1, uintptr(control), uintptr(unix.CmsgSpace(4)), 0)
-	p.Call(name, unix.SYS_SENDMSG, sock, msg, unix.MSG_NOSIGNAL)
 }
 
 func loopback(p *raw.Program) {
@@ -283,52 +269,6 @@ func (l *Launch) closeRest(p *raw.Program) {
 		keep = append(keep, l.spec.Init.FD)
 	}
 	p.CloseAllBut(keep...)
-}
-
-// giveStdio makes the standard streams the user's, so that /dev/stdout can be
-// opened again by name (runc, fixStdioPermissions). A stream that can't be
-// given away, as a file of another's, stays as it is.
-func (l *Launch) giveStdio(p *raw.Program, u confine.User) {
-	for fd := range 3 {
-		p.Call("give the user a standard stream", unix.SYS_FCHOWN, fd, uintptr(u.UID), ^uintptr(0)).IgnoreAll()
-	}
-}
-
-// withHome adds HOME where it isn't set, as docker does.
-func withHome(env []string, home string) []string {
-	for _, e := range env {
-		if strings.HasPrefix(e, "HOME=") {
-			return env
-		}
-	}
-	return append(env[:len(env):len(env)], "HOME="+home)
-}
-
-// candidates are the files that name may mean, in the order of execvp(3).
-func candidates(name, dir string, env []string) []string {
-	if strings.Contains(name, "/") {
-		return []string{name}
-	}
-	if name == "" {
-		return nil // not the directories of PATH
-	}
-	var search string
-	for _, e := range env {
-		if v, ok := strings.CutPrefix(e, "PATH="); ok {
-			search = v
-		}
-	}
-	var out []string
-	for d := range strings.SplitSeq(search, ":") {
-		if d == "" {
-			d = "."
-		}
-		if !path.IsAbs(d) {
-			d = path.Join(dir, d)
-		}
-		out = append(out, path.Join(d, name))
-	}
-	return out
 }
 
 // MapsWritten lets a pid 1 go on that was built with WaitForMaps.

@@ -5,54 +5,18 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"nook/containers/entry"
 	"nook/internal/raw"
-	"nook/rootfs"
 )
 
-// stdio adds the standard streams. For none it is the container's own
-// /dev/null: one that was opened outside is a descriptor through which root
-// changes the owner and the mode of the host's.
-func (l *Launch) stdio(p *raw.Program) {
-	for to, fd := range l.spec.Stdio {
-		if fd < 0 {
-			null := p.Call("open /dev/null", unix.SYS_OPENAT, unix.AT_FDCWD, "/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0).Save()
-			p.Call("place a standard stream", unix.SYS_DUP3, null, to, 0)
-			p.Call("close /dev/null", unix.SYS_CLOSE, null)
-			continue
-		}
-		if fd == to { // dup3(2) refuses it
-			p.Call("keep a standard stream", unix.SYS_FCNTL, fd, unix.F_SETFD, 0)
-			continue
-		}
-		p.Call("place a standard stream", unix.SYS_DUP3, fd, to, 0)
-	}
-}
-
 // terminal adds either the standard streams or a terminal of the container's
-// own devpts: its master goes to the monitor, its slave becomes 0, 1, 2, the
-// controlling terminal and /dev/console.
+// own devpts, which is /dev/console too.
 func (l *Launch) terminal(p *raw.Program) {
 	if l.spec.TTY < 0 {
-		l.stdio(p)
+		entry.Streams(p, l.spec.Stdio)
 		return
 	}
-	master := p.Call("open a terminal", unix.SYS_OPENAT, unix.AT_FDCWD, "/dev/pts/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0).Save()
-	p.Call("unlock the terminal", unix.SYS_IOCTL, master, unix.TIOCSPTLCK, p.Words32(0))
-	slave := p.Call("open the terminal's other end", unix.SYS_IOCTL, master, unix.TIOCGPTPEER, unix.O_RDWR|unix.O_NOCTTY).Save()
-	p.Call("take the terminal", unix.SYS_IOCTL, slave, unix.TIOCSCTTY, 0)
-	if l.spec.Rows > 0 && l.spec.Cols > 0 {
-		// struct winsize { rows, cols, x, y }, 16 bits each
-		size := p.Words32(uint32(l.spec.Rows)|uint32(l.spec.Cols)<<16, 0)
-		p.Call("set the terminal's size", unix.SYS_IOCTL, slave, unix.TIOCSWINSZ, size)
-	}
-	p.Call("place the terminal", unix.SYS_DUP3, master, l.rootFD, unix.O_CLOEXEC)
-	sendFD(p, "send the terminal", l.spec.TTY, l.rootFD)
-	for fd := range 3 {
-		p.Call("place a standard stream", unix.SYS_DUP3, slave, fd, 0)
-	}
-	p.Call("close the terminal", unix.SYS_CLOSE, slave)
-	p.Call("close the terminal's master", unix.SYS_CLOSE, master)
-	rootfs.Console(p)
+	entry.Terminal{Socket: l.spec.TTY, Spare: l.rootFD, Rows: l.spec.Rows, Cols: l.spec.Cols, Console: true}.Steps(p)
 }
 
 // cloneInit takes the reaper's executable from the host's tree, read-only:

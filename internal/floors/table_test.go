@@ -20,6 +20,12 @@ var floors = map[string]float64{
 	"containers":      5,
 	"network/gateway": 5,
 
+	"containers/entry": 4,
+
+	"containers/pause": 5,
+
+	"containers/processes": 4,
+
 	"images/layers": 3,
 
 	"namespaces":         2,

@@ -291,6 +291,18 @@ func (p *Program) Fork(name string, flags uintptr, part *Program) *Step {
 		args: [6]uintptr{flags | uintptr(unix.SIGCHLD)}, child: part.seal()})
 }
 
+// ForkTelling is Fork with CLONE_PARENT_SETTID among the flags: the pid is
+// also written to address, which the parent of the whole program can read.
+func (p *Program) ForkTelling(name string, flags uintptr, address Addr, part *Program) *Step {
+	s := p.Fork(name, flags, part)
+	p.ops[s.i].args[2] = uintptr(address)
+	return s
+}
+
+// Int32 is the word at an address that Space gave, as long as the program is
+// not closed.
+func (p *Program) Int32(at Addr) *int32 { return (*int32)(pointer(uintptr(at))) }
+
 // Wait adds a read(2) of one byte. The end of the file is reported as
 // ECANCELED: who should have written is gone.
 func (p *Program) Wait(name string, fd int) *Step {

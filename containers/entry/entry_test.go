@@ -1,4 +1,4 @@
-package pid1
+package entry
 
 import (
 	"slices"
@@ -19,7 +19,7 @@ func TestCandidates(t *testing.T) {
 		{"", "/", "PATH=/usr/bin:/bin", nil}, // a directory is no program
 	} {
 		t.Run(tc.name+" "+tc.path, func(t *testing.T) {
-			if got := candidates(tc.name, tc.dir, []string{"A=b", tc.path, "XPATH=/no"}); !slices.Equal(got, tc.want) {
+			if got := Candidates(tc.name, tc.dir, []string{"A=b", tc.path, "XPATH=/no"}); !slices.Equal(got, tc.want) {
 				t.Errorf("got %v, want %v", got, tc.want)
 			}
 		})
@@ -35,11 +35,11 @@ func TestWithHome(t *testing.T) {
 		{[]string{"XHOME=/x"}, []string{"XHOME=/x", "HOME=/root"}},
 	} {
 		room := append(make([]string, 0, 8), tc.env...)
-		if got := withHome(room, "/root"); !slices.Equal(got, tc.want) {
-			t.Errorf("withHome(%v) = %v, want %v", tc.env, got, tc.want)
+		if got := WithHome(room, "/root"); !slices.Equal(got, tc.want) {
+			t.Errorf("WithHome(%v) = %v, want %v", tc.env, got, tc.want)
 		}
 		if full := room[:cap(room)]; full[len(tc.env)] != "" {
-			t.Errorf("withHome(%v) wrote into its argument's array", tc.env)
+			t.Errorf("WithHome(%v) wrote into its argument's array", tc.env)
 		}
 	}
 }
