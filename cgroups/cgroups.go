@@ -4,7 +4,8 @@
 //	d := cgroups.Detect()
 //	fmt.Println(d.Hierarchy, d.Delegated, d.Why)
 //
-// For now it only looks; it makes no group and sets no limit.
+// It makes one kind of group, the Freezer of a paused container, and sets no
+// limit.
 package cgroups
 
 import (
