@@ -35,6 +35,7 @@ var floors = map[string]float64{
 	"cgroups":            2,
 	"network":            2,
 	"containers/logs":    2,
+	"containers/events":  2,
 
 	"internal/safepath": 1,
 
