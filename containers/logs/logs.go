@@ -1,25 +1,44 @@
-// Package logs writes a container's output to disk, in the format of
-// Kubernetes' CRI, a line a write of the container:
+// Package logs keeps a container's output on disk and reads it again. The
+// format is that of Kubernetes' CRI, a line for each line or piece of one:
 //
 //	2006-01-02T15:04:05.000000000Z stdout F a whole line
 //	2006-01-02T15:04:05.000000000Z stderr P the beginning of one
 //
-//	w := logs.NewWriter(dir, logs.DefaultLimits)
+//	w := logs.NewWriter(dir, logs.DefaultLimits())
 //	w.Write(logs.Stdout, data)
 //
-// The file is bounded: at Limits.Bytes it is renamed log.1, the older ones one
-// further, and the oldest goes. Nothing is written until there is output.
+//	r, err := logs.NewReader(dir, logs.DefaultLimits(), logs.ReadOptions{Tail: -1})
+//	err = r.Copy(ctx, os.Stdout, os.Stderr)
+//
+// # Files and their end
+//
+// A log is the files log, log-1, log-2 and so on, oldest first; only the last
+// one grows, and none changes its name. One that reached Limits.Bytes is
+// followed by the next, and the oldest are deleted while there are more than
+// Limits.Files before the last. Nothing is written until there is output.
+//
+//	writer                              reader of log-1
+//	  creates log-4                       flock(log-1, LOCK_SH)
+//	  flock(log, LOCK_EX): deletes it     reads log-1 to its end
+//	  flock(log-1, LOCK_EX): EWOULDBLOCK  opens and locks log-2
+//	  stops: log-1 and later are kept     closes log-1
+//
+// So a reader that is killed holds nothing, and one that is slow or stopped
+// keeps what it hasn't read, which the limits then don't bound but the disk
+// does: a writer that finds it full deletes what is kept for readers, oldest
+// first, before output is lost. Such a reader gets ErrGap.
 package logs
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
-	"sync"
-	"time"
+	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Stream names where a line came from.
@@ -31,119 +50,124 @@ const (
 	Stderr Stream = "stderr"
 )
 
-// Limits bound what a log takes on disk.
+// Limits bound what a log takes on disk, but for what readers keep. Writer and
+// readers of a log must be given the same.
 type Limits struct {
 	Bytes int64 // of one file
-	Files int   // rotated ones beside the one that is written
+	Files int   // full ones beside the one that is written
 }
 
 // DefaultLimits are 10 MiB three times.
 func DefaultLimits() Limits { return Limits{Bytes: 10 << 20, Files: 2} }
 
-// Writer appends to the log of one container. Its methods may be called from
-// several goroutines.
-type Writer struct {
-	dir    string
-	limits Limits
-	now    func() time.Time
+var (
+	// ErrBroken says that a log has a line that no Writer wrote.
+	ErrBroken = errors.New("broken log")
+	// ErrGap says that a reader was too slow: what it had to read next was
+	// deleted, as the disk was full.
+	ErrGap = errors.New("part of the log was deleted before it was read: the disk was full")
+)
 
-	mu   sync.Mutex
-	file *os.File
-	size int64
-	buf  []byte
-}
+const base = "log"
 
-// NewWriter writes to the files log, log.1 and so on in dir.
-func NewWriter(dir string, limits Limits) *Writer {
-	return &Writer{dir: dir, limits: limits, now: time.Now}
-}
-
-// Write appends what a stream gave. A piece without a newline at its end is
-// marked P and goes on in the stream's next one.
-func (w *Writer) Write(s Stream, data []byte) error {
-	if len(data) == 0 {
-		return nil
+// path names a file of the log in dir.
+func path(dir string, number int) string {
+	if number == 0 {
+		return filepath.Join(dir, base)
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	stamp := w.now().UTC().Format("2006-01-02T15:04:05.000000000Z")
-	w.buf = w.buf[:0]
-	for len(data) > 0 {
-		tag, line := "P", data
-		if i := bytes.IndexByte(data, '\n'); i >= 0 {
-			tag, line, data = "F", data[:i], data[i+1:]
-		} else {
-			data = nil
+	return filepath.Join(dir, base+"-"+strconv.Itoa(number))
+}
+
+// number is the opposite of path, for the last part of a name.
+func number(name string) (int, bool) {
+	if name == base {
+		return 0, true
+	}
+	digits, ok := strings.CutPrefix(name, base+"-")
+	n, err := strconv.Atoi(digits)
+	return n, ok && err == nil && n > 0
+}
+
+// list tells the numbers of the files there are, oldest first.
+func list(dir string) ([]int, error) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("list log files: %w", err)
+	}
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
+	if err != nil {
+		return nil, fmt.Errorf("list log files: %w", err)
+	}
+	var out []int
+	for _, name := range names {
+		if n, ok := number(name); ok {
+			out = append(out, n)
 		}
-		w.buf = append(w.buf, stamp...)
-		w.buf = append(w.buf, ' ')
-		w.buf = append(w.buf, s...)
-		w.buf = append(w.buf, ' ')
-		w.buf = append(w.buf, tag...)
-		w.buf = append(w.buf, ' ')
-		w.buf = append(w.buf, line...)
-		w.buf = append(w.buf, '\n')
 	}
-	return w.append()
+	slices.Sort(out)
+	return out, nil
 }
 
-func (w *Writer) append() error {
-	if w.file != nil && w.size+int64(len(w.buf)) > w.limits.Bytes {
-		if err := w.rotate(); err != nil {
+// prune deletes the oldest files beyond the limits, up to the first that a
+// reader holds; evenHeld: those too. It tells whether there were any. Writers
+// and readers may do it at the same time.
+func prune(dir string, limits Limits, evenHeld bool) (deleted bool) {
+	numbers, err := list(dir)
+	if err != nil {
+		return false
+	}
+	for _, n := range numbers[:max(0, len(numbers)-limits.Files-1)] {
+		if !remove(path(dir, n), evenHeld) {
+			break
+		}
+		deleted = true
+	}
+	return deleted
+}
+
+func remove(name string, evenHeld bool) bool {
+	if !evenHeld {
+		f, err := os.Open(name)
+		if err != nil {
+			return os.IsNotExist(err)
+		}
+		defer f.Close() // and with it the lock
+		// A file system without locks (EOPNOTSUPP and others) keeps nothing for
+		// readers: the limits matter more.
+		if err := flock(f, unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
+			return false
+		}
+	}
+	err := os.Remove(name)
+	return err == nil || os.IsNotExist(err)
+}
+
+// hold opens a file for reading and keeps it from prune. It is fs.ErrNotExist
+// when that was faster.
+func hold(dir string, number int) (*os.File, error) {
+	f, err := os.Open(path(dir, number))
+	if err != nil {
+		return nil, fmt.Errorf("open log: %w", err)
+	}
+	// Whoever has the other lock deletes the file at once and lets go.
+	_ = flock(f, unix.LOCK_SH)
+	if deleted(f) {
+		_ = f.Close()
+		return nil, fmt.Errorf("open log: %w", os.ErrNotExist)
+	}
+	return f, nil
+}
+
+func deleted(f *os.File) bool {
+	var st unix.Stat_t
+	return unix.Fstat(int(f.Fd()), &st) == nil && st.Nlink == 0
+}
+
+func flock(f *os.File, how int) error {
+	for {
+		if err := unix.Flock(int(f.Fd()), how); !errors.Is(err, unix.EINTR) {
 			return err
 		}
 	}
-	if w.file == nil {
-		f, err := os.OpenFile(filepath.Join(w.dir, "log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-		if err != nil {
-			return fmt.Errorf("open log: %w", err)
-		}
-		if w.size, err = f.Seek(0, 2); err != nil {
-			_ = f.Close()
-			return fmt.Errorf("open log: %w", err)
-		}
-		w.file = f
-	}
-	n, err := w.file.Write(w.buf)
-	w.size += int64(n)
-	if err != nil {
-		return fmt.Errorf("write log: %w", err)
-	}
-	return nil
-}
-
-// rotate makes room. A reader that has log open keeps reading it under its
-// new name.
-func (w *Writer) rotate() error {
-	name := func(i int) string {
-		if i == 0 {
-			return filepath.Join(w.dir, "log")
-		}
-		return filepath.Join(w.dir, "log."+strconv.Itoa(i))
-	}
-	_ = w.file.Close()
-	w.file = nil
-	for i := w.limits.Files; i > 0; i-- {
-		if err := os.Rename(name(i-1), name(i)); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("rotate log: %w", err)
-		}
-	}
-	if w.limits.Files == 0 {
-		if err := os.Remove(name(0)); err != nil {
-			return fmt.Errorf("rotate log: %w", err)
-		}
-	}
-	return nil
-}
-
-// Close ends the writing.
-func (w *Writer) Close() error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.file == nil {
-		return nil
-	}
-	err := w.file.Close()
-	w.file = nil
-	return err
 }
