@@ -27,6 +27,7 @@ type backend interface {
 	RemoveImage(ctx context.Context, name string, force bool) ([]string, error)
 	Tag(ctx context.Context, src, dst string) error
 	RemoveContainer(ctx context.Context, nameOrID string) error
+	Logs(ctx context.Context, nameOrID string, o engine.LogsOptions) error
 	Run(context.Context, engine.RunOptions, engine.Streams) (int, error)
 	Info(context.Context) (*engine.Info, error)
 }

@@ -47,6 +47,7 @@ type fake struct {
 	streams engine.Streams
 	load    engine.LoadOptions
 	imp     engine.ImportOptions
+	logs    engine.LogsOptions
 	asked   []string
 	images  []images.Image
 	object  any
@@ -238,6 +239,7 @@ func TestHelpIsGolden(t *testing.T) {
 		"help-images":  "images --help",
 		"help-rmi":     "image rm --help",
 		"help-inspect": "help inspect",
+		"help-logs":    "logs --help",
 	} {
 		t.Run(args, func(t *testing.T) {
 			stdout, stderr, code := typed(t, &fake{}, nil, strings.Fields(args)...)

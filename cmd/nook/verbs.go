@@ -29,6 +29,7 @@ func verbs() []verb {
 		inspectVerb(),
 		imageInspectVerb(),
 		loadVerb(),
+		logsVerb(),
 		rmVerb(),
 		rmiVerb(),
 		tagVerb(),
