@@ -191,8 +191,14 @@ func (d Dir) Create(c *Config, root Attr) (ct Container, held *Lock, err error) 
 }
 
 // Sweep removes what killed commands and monitors left of containers that have
-// no record yet, or no more. In a stage only, as Remove.
-func (d Dir) Sweep() error {
+// no record yet, or no more, and of those given that are Abandoned. In a stage
+// only, as Remove.
+func (d Dir) Sweep(abandoned ...Container) error {
+	for _, c := range abandoned {
+		if err := d.At(c.ID).sweepAbandoned(); err != nil {
+			return fmt.Errorf("sweep container %.12s: %w", c.ID, err)
+		}
+	}
 	entries, err := os.ReadDir(d.path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("sweep containers: %w", err)
@@ -216,6 +222,40 @@ func (d Dir) Sweep() error {
 		}
 	}
 	return nil
+}
+
+// Abandoned tells whether the container was to be removed at its end (remove),
+// nobody holds it, and it ended or was never started: its command was killed
+// and its monitor too. One that waits for its start has a state that says so.
+func (c Container) Abandoned(remove bool, s State) bool {
+	if !remove || s.Status.Live() || s.Status == Created && c.hasState() {
+		return false
+	}
+	held, err := c.TryLock()
+	held.Release()
+	return err == nil
+}
+
+func (c Container) hasState() bool {
+	_, err := os.Lstat(filepath.Join(c.Path, "state.json"))
+	return err == nil
+}
+
+func (c Container) sweepAbandoned() error {
+	held, err := c.TryLock()
+	if err != nil { // somebody has it, or had it
+		return nil //nolint:nilerr // so it isn't abandoned
+	}
+	defer held.Release()
+	cfg, err := c.Config()
+	if err != nil {
+		return err
+	}
+	state, err := c.State()
+	if err != nil || !cfg.Remove || state.Status.Live() || state.Status == Created && c.hasState() {
+		return err
+	}
+	return c.Remove(cfg.Name)
 }
 
 // writeNew writes the record. Who dies with its run needs neither a flush nor

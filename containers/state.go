@@ -47,6 +47,9 @@ type State struct {
 	// Restarts counts those of the restart policy since the last start.
 	Restarts int     `json:"restarts,omitempty"`
 	Health   *Health `json:"health,omitempty"` // nil without a health check
+	// Lost is the monitor that is gone without having told the end; State sets
+	// it and Status Exited, whatever the file says.
+	Lost *Process `json:"-"`
 }
 
 // Health is what a health check found.
@@ -87,7 +90,8 @@ func (c Container) State() (State, error) {
 	}
 	if s.Status.Live() && !s.Monitor.Alive() {
 		const killed = 128 + 9 // its monitor's end is SIGKILL for the container
-		s.Status, s.Pid, s.ExitCode = Exited, 0, killed
+		lost := s.Monitor
+		s.Status, s.Pid, s.ExitCode, s.Lost = Exited, 0, killed, &lost
 	}
 	return s, nil
 }

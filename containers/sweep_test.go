@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"nook/internal/atomicfile"
 )
 
 func TestSweepTakesWhatHasNoRecordAndNobodyHolds(t *testing.T) {
@@ -45,4 +47,61 @@ func TestSweepTakesWhatHasNoRecordAndNobodyHolds(t *testing.T) {
 	check(map[string]bool{orphan.Path: false, held.Path: true, whole.Path: true, names: true})
 	unlock.Release()
 	check(map[string]bool{held.Path: false, whole.Path: true, names: true})
+}
+
+// TestSweepTakesAbandonedOnesThatItIsGiven: containers of run --rm whose
+// command and monitor were killed.
+func TestSweepTakesAbandonedOnesThatItIsGiven(t *testing.T) {
+	gone := Process{Pid: 1, StartTime: 1, Boot: "another"}
+	self, err := Self()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		remove, held bool
+		state        *State
+		abandoned    bool
+	}{
+		"never started":        {remove: true, abandoned: true},
+		"being started":        {remove: true, held: true},
+		"waits for its start":  {remove: true, state: &State{Status: Created}},
+		"its monitor is gone":  {remove: true, state: &State{Status: Running, Monitor: gone}, abandoned: true},
+		"ended":                {remove: true, state: &State{Status: Exited}, abandoned: true},
+		"runs":                 {remove: true, state: &State{Status: Running, Monitor: self}},
+		"is to stay":           {state: &State{Status: Exited}},
+		"is to stay, as it is": {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := Open(t.TempDir())
+			ct, lock, err := dir.Create(&Config{ID: NewID(), Name: "web", Remove: test.remove}, Attr{0o755})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer lock.Release()
+			if !test.held {
+				lock.Release()
+			}
+			if test.state != nil {
+				if err := ct.WriteState(*test.state, atomicfile.Volatile); err != nil {
+					t.Fatal(err)
+				}
+			}
+			state, err := ct.State()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := ct.Abandoned(test.remove, state); got != test.abandoned {
+				t.Errorf("abandoned: %v, want %v", got, test.abandoned)
+			}
+			if err := dir.Sweep(); err != nil || !ct.exists() {
+				t.Errorf("a sweep that wasn't given it took it, or: %v", err)
+			}
+			if err := dir.Sweep(ct); err != nil || ct.exists() == test.abandoned {
+				t.Errorf("after the sweep it is there: %v (%v); want %v", ct.exists(), err, !test.abandoned)
+			}
+			if _, err := dir.Find("web"); (err == nil) == test.abandoned {
+				t.Errorf("its name afterwards: %v", err)
+			}
+		})
+	}
 }
