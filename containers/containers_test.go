@@ -269,9 +269,9 @@ func TestRunningIsToldOnlyOfTheLiving(t *testing.T) {
 			if err := c.WriteState(State{Status: Running, Pid: 5, Monitor: tc.monitor}, atomicfile.Volatile); err != nil {
 				t.Fatal(err)
 			}
-			want := State{Version: StateVersion, Status: Exited, Monitor: tc.monitor, ExitCode: 137}
+			want := State{Version: StateVersion, Status: Exited, Monitor: tc.monitor, ExitCode: 137, Lost: true}
 			if tc.alive {
-				want.Status, want.Pid, want.ExitCode = Running, 5, 0
+				want.Status, want.Pid, want.ExitCode, want.Lost = Running, 5, 0, false
 			}
 			if got, err := c.State(); err != nil || got != want {
 				t.Errorf("got %+v, %v\nwant %+v", got, err, want)

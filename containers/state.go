@@ -47,9 +47,9 @@ type State struct {
 	// Restarts counts those of the restart policy since the last start.
 	Restarts int     `json:"restarts,omitempty"`
 	Health   *Health `json:"health,omitempty"` // nil without a health check
-	// Lost is the monitor that is gone without having told the end; State sets
-	// it and Status Exited, whatever the file says.
-	Lost *Process `json:"-"`
+	// Lost: the monitor is gone without having told the end. State finds it
+	// out, and then Status is Exited, whatever the file says.
+	Lost bool `json:"-"`
 }
 
 // Health is what a health check found.
@@ -90,8 +90,7 @@ func (c Container) State() (State, error) {
 	}
 	if s.Status.Live() && !s.Monitor.Alive() {
 		const killed = 128 + 9 // its monitor's end is SIGKILL for the container
-		lost := s.Monitor
-		s.Status, s.Pid, s.ExitCode, s.Lost = Exited, 0, killed, &lost
+		s.Status, s.Pid, s.ExitCode, s.Lost = Exited, 0, killed, true
 	}
 	return s, nil
 }
