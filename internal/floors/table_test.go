@@ -38,6 +38,7 @@ var floors = map[string]float64{
 	"containers/events":  2,
 
 	"internal/safepath": 1,
+	"internal/treetar":  1,
 
 	"internal/raw":        0.5, // early, sys and others stand on it
 	"internal/sys":        0.6,

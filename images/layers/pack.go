@@ -1,0 +1,89 @@
+package layers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"nook/internal/treetar"
+)
+
+func sorted(names []string) []string {
+	slices.Sort(names)
+	return names
+}
+
+// Pack writes the changes of a container, or of a step of a build, as a layer:
+// a tar stream, not packed, that Extract turns into the same files on top of
+// the same layers. The same files give the same bytes: entries are sorted,
+// times are whole seconds, and no names of users are in it.
+//
+// Deleted paths are whiteouts, directories that hide the image's are opaque
+// (OCI image specification, layer.md). In Single mode an entry that was
+// changed keeps the owner that the image gives to its path, and one that was
+// added is 0:0: no other is known.
+func (v View) Pack(ctx context.Context, w io.Writer) error {
+	out := treetar.NewWriter(w)
+	out.Seconds, out.Note = true, v.Note
+	owner := v.owners()
+	err := v.walk(ctx, func(c *changed) error {
+		if base := path.Base(c.path); strings.HasPrefix(base, whiteoutPrefix) {
+			if v.Note != nil {
+				v.Note(fmt.Sprintf("%s is left out: in a layer its name means something else", printable(c.path)))
+			}
+			return nil
+		}
+		switch {
+		case c.kind == Deleted && c.covered:
+			return nil
+		case c.kind == Deleted:
+			above, base := path.Split(c.path)
+			return out.Mark(above + whiteoutPrefix + base)
+		case c.isDir():
+			if err := out.Dir(c.fd, c.path, &c.stat, owner(c.path, &c.stat, c.from)); err != nil || !c.opaque {
+				return err
+			}
+			return out.Mark(path.Join(c.path, opaqueName))
+		}
+		return leaf(ctx, out, c.dirfd, c.base, c.path, &c.stat, owner(c.path, &c.stat, c.from))
+	})
+	if err == nil {
+		err = out.Close()
+	}
+	if err != nil {
+		return fmt.Errorf("pack: %w", err)
+	}
+	return nil
+}
+
+// leaf writes a file, unless the container just removed or replaced it.
+func leaf(ctx context.Context, out *treetar.Writer, dirfd int, base, name string, st *unix.Stat_t, o treetar.Owned) error {
+	err := out.Leaf(ctx, dirfd, base, name, st, o)
+	if errors.Is(err, treetar.ErrReplaced) {
+		return nil
+	}
+	return err
+}
+
+// owners answers with the owner of an entry that is from on a layer, or else
+// as it is on disk.
+func (v View) owners() func(name string, st *unix.Stat_t, from *place) treetar.Owned {
+	if v.IDs != Single {
+		return func(_ string, st *unix.Stat_t, _ *place) treetar.Owned { return treetar.Owner(st) }
+	}
+	below := ownersBelow(v.Lowers)
+	return func(name string, st *unix.Stat_t, from *place) treetar.Owned {
+		if from != nil && from.stat.Mode&unix.S_IFMT == st.Mode&unix.S_IFMT {
+			if o, ok := below(from.layer, name); ok {
+				return treetar.Owned{UID: o.UID, GID: o.GID}
+			}
+		}
+		return treetar.Owner(st)
+	}
+}
