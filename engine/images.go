@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"nook/containers"
+	"nook/containers/events"
 	"nook/images"
 	"nook/images/layers"
 	"nook/internal/hint"
@@ -26,10 +27,14 @@ type LoadOptions struct {
 
 // Load brings the images of an archive into the store and unpacks them.
 func (e *Engine) Load(ctx context.Context, o LoadOptions) ([]images.Image, error) {
-	return e.images.Load(ctx, images.LoadOptions{
+	loaded, err := e.images.Load(ctx, images.LoadOptions{
 		Path: o.Path, Input: o.Input, Platform: o.Platform,
 		Progress: e.progress(), Unpack: e.unpack,
 	})
+	for _, img := range loaded {
+		e.imageEvent("load", img.ID, img.ID)
+	}
+	return loaded, err
 }
 
 // ImportOptions says what Import reads and makes.
@@ -47,10 +52,14 @@ func (e *Engine) Import(ctx context.Context, o ImportOptions) (images.Image, err
 	if err != nil {
 		return images.Image{}, err
 	}
-	return e.images.Import(ctx, images.ImportOptions{
+	img, err := e.images.Import(ctx, images.ImportOptions{
 		Path: o.Path, Input: o.Input, Name: o.Ref, Message: o.Message, Config: config,
 		Progress: e.progress(), Unpack: e.unpack,
 	})
+	if err == nil {
+		e.imageEvent("import", img.ID, first(o.Ref, img.ID))
+	}
+	return img, err
 }
 
 // progress adapts our Progress to the store's; nil when nobody listens.
@@ -83,12 +92,24 @@ func (e *Engine) Tag(ctx context.Context, src, dst string) error {
 	if err := e.ensureHello(ctx, src); err != nil {
 		return err
 	}
-	return e.images.Tag(ctx, src, dst)
+	if err := e.images.Tag(ctx, src, dst); err != nil {
+		return err
+	}
+	if img, err := e.images.Resolve(dst); err == nil {
+		e.imageEvent("tag", img.ID, images.FamiliarName(dst))
+	}
+	return nil
+}
+
+// imageEvent is event for an image.
+func (e *Engine) imageEvent(action, id, name string) {
+	_ = events.Append(e.root, events.Image(action, id, name))
 }
 
 // RemoveImage removes a name of an image, and the image with its last one. It
 // returns what docker rmi prints.
 func (e *Engine) RemoveImage(ctx context.Context, name string, force bool) ([]string, error) {
+	img, _ := e.images.Resolve(name) // for the event; Remove says what is wrong
 	removal, err := e.images.Remove(ctx, name, images.RemoveOptions{Force: force, InUse: e.inUse})
 	if err != nil {
 		return nil, err
@@ -96,9 +117,11 @@ func (e *Engine) RemoveImage(ctx context.Context, name string, force bool) ([]st
 	var lines []string
 	for _, n := range removal.Untagged {
 		lines = append(lines, "Untagged: "+images.FamiliarName(n))
+		e.imageEvent("untag", img.ID, images.FamiliarName(n))
 	}
 	for _, id := range removal.Deleted {
 		lines = append(lines, "Deleted: "+id)
+		e.imageEvent("delete", id, id)
 	}
 	if len(removal.DiffIDs) > 0 {
 		err = e.collect(ctx)

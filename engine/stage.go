@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -45,6 +46,12 @@ type request struct {
 	// Remove is the id of a container, Name its name.
 	Remove string `json:"remove,omitempty"`
 	Name   string `json:"name,omitempty"`
+	// Sweep are ids of containers that seem to be abandoned.
+	Sweep []string `json:"sweep,omitempty"`
+	// Count are ids of containers whose files are counted.
+	Count []string `json:"count,omitempty"`
+	// Files is work on a container's files.
+	Files *filesJob `json:"files,omitempty"`
 }
 
 type unpackSource struct {
@@ -69,19 +76,44 @@ type event struct {
 	Hint  string     `json:"hint,omitempty"`
 	Errno unix.Errno `json:"errno,omitempty"`
 	Done  bool       `json:"done,omitempty"`
+	// Sizes are in bytes, one for each of request.Count.
+	Sizes []int64 `json:"sizes,omitempty"`
+	// Stat and Changes answer jobs on files.
+	Stat    *PathStat       `json:"stat,omitempty"`
+	Changes []layers.Change `json:"changes,omitempty"`
 }
 
 // stage runs a job in a new stage.
 func (e *Engine) stage(ctx context.Context, req request, tell func(event)) error {
+	return e.stageWith(ctx, req, outfitted{}, tell)
+}
+
+// outfitted is what a stage has besides its socket.
+type outfitted struct {
+	// files are descriptors with high numbers, which the stage gets at
+	// stageFD+1 and up; they are closed here.
+	files []int
+	// steps come before the stage starts; nil: none.
+	steps func(*raw.Program)
+}
+
+// stageWith is stage with descriptors and mounts.
+func (e *Engine) stageWith(ctx context.Context, req request, o outfitted, tell func(event)) error {
 	req.Root, req.IDs = e.root, layers.IDs(e.ids.Mode)
-	var f fds
+	f := fds{all: slices.Clone(o.files)}
 	defer f.close()
 	ours, theirs := f.socketpair(unix.SOCK_STREAM)
 	if f.err != nil {
 		return f.err
 	}
 	c, err := e.fork(ctx, unix.CLONE_NEWUSER|unix.CLONE_NEWNS, func(p *raw.Program) {
+		if o.steps != nil {
+			o.steps(p)
+		}
 		p.Call("place the socket", unix.SYS_DUP3, theirs, stageFD, 0)
+		for i, fd := range o.files {
+			p.Call("place a descriptor", unix.SYS_DUP3, fd, stageFD+1+i, 0)
+		}
 		p.Exec("exec the stage", "/proc/self/exe", p.Strings([]string{stageName}), p.Strings(stageEnv()))
 		p.Fail("exec the stage")
 	})
@@ -89,6 +121,9 @@ func (e *Engine) stage(ctx context.Context, req request, tell func(event)) error
 		return err
 	}
 	f.drop(theirs)
+	for _, fd := range o.files {
+		f.drop(fd)
+	}
 	if err := c.refused(); err != nil {
 		c.wait()
 		return fmt.Errorf("start a stage: %w", err)
@@ -230,6 +265,12 @@ func (s *stageRun) run(ctx context.Context) (event, error) {
 		return event{}, s.flatten(ctx, store)
 	case s.req.Collect:
 		return event{}, s.collect(ctx, store)
+	case s.req.Files != nil:
+		return event{}, s.files(ctx, store)
+	case s.req.Count != nil:
+		return s.count(ctx)
+	case s.req.Sweep != nil:
+		return event{}, s.sweep()
 	case s.req.Remove != "":
 		ct := containers.Open(containersDir(s.req.Root)).At(s.req.Remove)
 		if err := ct.Remove(s.req.Name); err != nil {

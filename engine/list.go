@@ -1,0 +1,191 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"nook/containers"
+	"nook/internal/hint"
+)
+
+// ListOptions say which containers List gives.
+type ListOptions struct {
+	// All: also those that don't run.
+	All bool
+	// Last is how many of the youngest, running or not; 0: no limit.
+	Last int
+	// Size: their sizes too, for which their files are counted.
+	Size bool
+	// Filters are docker's: id, name, label, status, exited, health, ancestor,
+	// before, since, volume, network. Of the values of one any has to match,
+	// but all of label's.
+	Filters map[string][]string
+}
+
+// Summary is what a list shows of a container.
+type Summary struct {
+	ID, Name       string
+	Image, ImageID string // the image as it was typed, and its config's digest
+	Command        []string
+	Created        time.Time
+	Labels         map[string]string
+	Mounts         []containers.Mount
+	Network        string
+	State          containers.State
+	// Size is what the writable layer's files hold, RootSize that and the
+	// image's, in bytes. Without ListOptions.Size both are 0.
+	Size, RootSize int64
+
+	rootfs string
+}
+
+// List gives the containers, the youngest first. A record that can't be read
+// is told to Options.Note and left out.
+//
+// What killed commands left behind is put in order on the way: see Settle and
+// Dir.Sweep.
+func (e *Engine) List(ctx context.Context, o ListOptions) ([]Summary, error) {
+	list, err := e.containers.List()
+	if err != nil {
+		return nil, err
+	}
+	f, err := e.filter(ctx, o, list)
+	if err != nil {
+		return nil, err
+	}
+	read := e.readRecords(list)
+	var abandoned []string
+	var out []record
+	for _, r := range read {
+		switch {
+		case r.abandoned:
+			abandoned = append(abandoned, r.ID)
+		case r.ID != "":
+			out = append(out, r)
+		}
+	}
+	slices.SortFunc(out, func(a, b record) int {
+		return cmp.Or(b.Created.Compare(a.Created), strings.Compare(a.ID, b.ID))
+	})
+	if len(abandoned) > 0 {
+		// Who lists containers isn't stopped by those that are none any more.
+		_ = e.stage(ctx, request{Sweep: abandoned}, nil)
+	}
+	out = f.apply(out)
+	summaries := make([]Summary, len(out))
+	for i, r := range out {
+		summaries[i] = r.summary()
+	}
+	if o.Size {
+		if err := e.addSizes(ctx, summaries); err != nil {
+			return nil, err
+		}
+	}
+	return summaries, ctx.Err()
+}
+
+// record is the part of a container's record that a list needs; to read the
+// rest, such as the environment, costs as much again.
+type record struct {
+	Version    int                `json:"version"`
+	ID         string             `json:"id"`
+	Name       string             `json:"name"`
+	Created    time.Time          `json:"created"`
+	Image      string             `json:"image"`
+	ImageID    string             `json:"imageID"`
+	Layers     []string           `json:"layers"`
+	Rootfs     string             `json:"rootfs"`
+	Entrypoint []string           `json:"entrypoint"`
+	Cmd        []string           `json:"cmd"`
+	Labels     map[string]string  `json:"labels"`
+	Remove     bool               `json:"remove"`
+	Network    string             `json:"network"`
+	Mounts     []containers.Mount `json:"mounts"`
+
+	state     containers.State
+	abandoned bool
+}
+
+func (r *record) summary() Summary {
+	return Summary{
+		ID: r.ID, Name: r.Name, Image: r.Image, ImageID: r.ImageID,
+		Command: append(slices.Clone(r.Entrypoint), r.Cmd...), Created: r.Created,
+		Labels: r.Labels, Mounts: r.Mounts, Network: r.Network, State: r.state, rootfs: r.Rootfs,
+	}
+}
+
+// readRecords reads them on all processors there are. One that can't be read
+// is left empty.
+func (e *Engine) readRecords(list []containers.Container) []record {
+	out := make([]record, len(list))
+	var next atomic.Int64
+	var notes sync.Mutex
+	var workers sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), len(list)) {
+		workers.Go(func() {
+			for i := next.Add(1) - 1; int(i) < len(list); i = next.Add(1) - 1 {
+				r, err := e.readRecord(list[i])
+				if err != nil {
+					notes.Lock()
+					e.note("%s", noted(err))
+					notes.Unlock()
+					continue
+				}
+				out[i] = r
+			}
+		})
+	}
+	workers.Wait()
+	return out
+}
+
+// noted is an error in the one line that a note has.
+func noted(err error) string {
+	if advice := hint.Of(err); advice != "" {
+		return err.Error() + " (" + advice + ")"
+	}
+	return err.Error()
+}
+
+// readRecord gives an empty record for a container that is being removed.
+func (e *Engine) readRecord(ct containers.Container) (record, error) {
+	var r record
+	data, err := os.ReadFile(filepath.Join(ct.Path, "config.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return record{}, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(data, &r)
+	}
+	switch {
+	case err != nil:
+		return record{}, fmt.Errorf("container %.12s is not listed: %w", ct.ID, err)
+	case r.Version > containers.ConfigVersion:
+		return record{}, hint.Errorf("use the nook that made it", "container %.12s is not listed: %w (version %d)", ct.ID, containers.ErrVersion, r.Version)
+	case r.ID != ct.ID:
+		return record{}, fmt.Errorf("container %.12s is not listed: its record is of another, %.12s", ct.ID, r.ID)
+	}
+	if r.state, err = ct.State(); err != nil {
+		return record{}, hint.Wrap(fmt.Errorf("not listed: %w", err), hint.Of(err))
+	}
+	if r.Remove && ct.Abandoned(true, r.state) {
+		r.abandoned = true
+		return r, nil
+	}
+	if r.state.Lost {
+		r.state = e.settleStale(ct)
+	}
+	return r, nil
+}
