@@ -11,20 +11,20 @@
 // parent may notice, as a shell with job control does; and SIGCONT later,
 // for which a program may have a handler.
 //
-//	             parents first ------------------------> pid 1 last
-//	Pause   STOP sshd  STOP sh  STOP vi            ...   STOP pid 1
-//	Resume  CONT vi    CONT sh  CONT sshd          ...   CONT pid 1
-//	             children first -----------------------> pid 1 last
+//	Pause   STOP sshd, wait, STOP sh, wait, STOP vi, wait ... STOP pid 1
+//	Resume  CONT vi, CONT sh, CONT sshd ...                   CONT pid 1
 //
-// A parent that is stopped before its children, and goes on after them, finds
-// none of them stopped (wait(2), WUNTRACED). Pid 1 is sent its signal last, so
-// that whoever finds it stopped knows that the others are, but at once: its
-// children have not stopped yet then.
+// A parent that stands still before its children are stopped, and goes on
+// after them, finds none of them stopped (wait(2), WUNTRACED): a shell would take
+// the terminal from its job and go on alone. Pid 1 comes last of all, so that
+// who finds it stopped knows that the others are; unless it has a terminal
+// and may be such a shell: then it comes first.
 package pause
 
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -47,6 +47,9 @@ const prefix = "nook-pause-"
 // The bounds of what could go on for ever.
 const (
 	maxPasses = 200 // over the list of processes: about 10 s at most when nothing moves
+	// inOrder passes wait for parents. Then all are sent SIGSTOP at once: a tree
+	// that grows faster than it is climbed has to be caught.
+	inOrder   = 20
 	maxFreeze = 10 * time.Second
 	maxSleep  = 50 // milliseconds
 )
@@ -64,13 +67,16 @@ type Pauser struct {
 	// stopped are the processes that we stopped: their start by their pid as
 	// the monitor counts. Those that had stopped themselves stay so.
 	stopped map[int]uint64
-	// noFreezer keeps signals to tests on hosts that have both.
+	// For tests: signals also where there is a freezer, and fewer passes.
 	noFreezer bool
+	passes    int
 }
 
 // New takes the container's id and its monitor's pid as /proc counts
 // (containers.Self): that of the calling process.
-func New(id string, monitor int) *Pauser { return &Pauser{id: id, monitor: monitor} }
+func New(id string, monitor int) *Pauser {
+	return &Pauser{id: id, monitor: monitor, passes: maxPasses}
+}
 
 // How is ByFreezer or BySignals while the container is paused, otherwise "".
 func (p *Pauser) How() string {
@@ -169,11 +175,11 @@ func (p *Pauser) freeze() error {
 	return nil
 }
 
-// gather moves every process of the container in, pid 1 last, until a pass
-// finds none outside.
+// gather moves every process of the container in until a pass finds none
+// outside.
 func (p *Pauser) gather(f *cgroups.Freezer) error {
-	for range maxPasses {
-		list, err := p.list()
+	for range p.passes {
+		list, err := processes.List(p.monitor)
 		if err != nil {
 			return err
 		}
@@ -195,51 +201,63 @@ func (p *Pauser) gather(f *cgroups.Freezer) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("%w after %d passes", errStill, maxPasses)
+	return fmt.Errorf("%w after %d passes", errStill, p.passes)
 }
 
 // stop sends SIGSTOP until a pass finds none running.
 func (p *Pauser) stop() error {
 	p.stopped = make(map[int]uint64)
 	running := 0
-	for pass := range maxPasses {
-		list, err := p.list()
+	for pass := range p.passes {
+		list, err := processes.List(p.monitor)
 		if err != nil {
 			return err
 		}
-		var found, fresh int
-		if found, fresh, err = p.signal(list); err != nil || found == 0 {
+		var fresh int
+		if running, fresh, err = p.signal(list, pass < inOrder); err != nil || running == 0 {
 			return err
 		}
-		running = found
 		if fresh == 0 {
 			// All know already, and need time to get there.
 			time.Sleep(time.Duration(min(pass, maxSleep)) * time.Millisecond)
 		}
 	}
 	return hint.Errorf("it may start processes faster than they can be stopped: nook kill ends it",
-		"%d %w after %d passes", running, errStill, maxPasses)
+		"%d %w after %d passes", running, errStill, p.passes)
 }
 
-// signal sends SIGSTOP to all that run, without a pause in between, and counts
-// them and those that were not sent it before.
-func (p *Pauser) signal(list []processes.Process) (running, fresh int, err error) {
-	var send []processes.Process
+// signal sends SIGSTOP to those that run, in order: but to who has to wait for
+// others. It counts all that run, and those that were not sent it before.
+func (p *Pauser) signal(list []processes.Process, ordered bool) (running, fresh int, err error) {
+	runs := make(map[int]processes.Process)
 	for _, process := range list {
 		if !process.Stopped(p.asked(process)) {
-			send = append(send, process)
+			runs[process.Pid] = process
 		}
 	}
-	for _, process := range send {
+	for _, process := range runs {
+		if ordered && waits(process, runs) {
+			continue
+		}
 		if !p.asked(process) {
 			fresh++
 			p.stopped[process.Outer] = process.Start
 		}
 		if err := unix.Kill(process.Outer, unix.SIGSTOP); err != nil && !errors.Is(err, unix.ESRCH) {
-			return len(send), fresh, fmt.Errorf("stop process %d: %w", process.Pid, err)
+			return len(runs), fresh, fmt.Errorf("stop process %d: %w", process.Pid, err)
 		}
 	}
-	return len(send), fresh, nil
+	return len(runs), fresh, nil
+}
+
+// waits tells whether others are to stop before the process: its parent, and
+// for pid 1 everybody else, or the other way round where it has a terminal.
+func waits(process processes.Process, runs map[int]processes.Process) bool {
+	if process.Inner == 1 {
+		return process.TTY == 0 && len(runs) > 1
+	}
+	parent, running := runs[process.Parent]
+	return running && (parent.Inner != 1 || parent.TTY != 0)
 }
 
 func (p *Pauser) asked(process processes.Process) bool {
@@ -249,26 +267,22 @@ func (p *Pauser) asked(process processes.Process) bool {
 
 // cont sends SIGCONT to those that we stopped.
 func (p *Pauser) cont() error {
-	list, err := p.list()
+	list, err := processes.List(p.monitor)
 	if err != nil {
 		return err
 	}
+	// Children before their parents. Pid 1 has no parent here, nor have those
+	// that exec started beside it.
+	slices.Reverse(list)
+	slices.SortStableFunc(list, func(a, b processes.Process) int { return isFirst(a) - isFirst(b) })
 	var errs []error
-	last := len(list) - 1
-	send := func(process processes.Process) {
+	for _, process := range list {
 		if !p.asked(process) {
-			return
+			continue
 		}
 		if err := unix.Kill(process.Outer, unix.SIGCONT); err != nil && !errors.Is(err, unix.ESRCH) {
 			errs = append(errs, fmt.Errorf("continue process %d: %w", process.Pid, err))
 		}
-	}
-	// Pid 1 stands last; the others parents first.
-	for i := last - 1; i >= 0; i-- {
-		send(list[i])
-	}
-	if last >= 0 {
-		send(list[last])
 	}
 	if len(errs) == 0 {
 		p.stopped = nil
@@ -276,17 +290,9 @@ func (p *Pauser) cont() error {
 	return errors.Join(errs...)
 }
 
-// list is the container's processes, parents before their children, but pid 1
-// last of all.
-func (p *Pauser) list() ([]processes.Process, error) {
-	all, err := processes.List(p.monitor)
-	if err != nil {
-		return nil, err
+func isFirst(p processes.Process) int {
+	if p.Inner == 1 {
+		return 1
 	}
-	for i, process := range all {
-		if process.Inner == 1 {
-			return append(append(all[:i:i], all[i+1:]...), process), nil
-		}
-	}
-	return all, nil
+	return 0
 }

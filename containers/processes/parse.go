@@ -67,7 +67,9 @@ func parseStatus(text []byte) (uid int, ids []int, ok bool) {
 		case "NSpid":
 			for id := range strings.FieldsSeq(rest) {
 				n, err := strconv.Atoi(id)
-				if err != nil {
+				// 0: it is being reaped and has no number any more. To kill(2)
+				// that would be a whole process group.
+				if err != nil || n <= 0 {
 					return 0, nil, false
 				}
 				ids = append(ids, n)

@@ -47,6 +47,7 @@ func TestParseStatus(t *testing.T) {
 		"no NSpid":    {head + "Uid:\t0\t0\t0\t0\n", 0, nil},
 		"no Uid":      {head + "NSpid:\t7858\n", 0, nil},
 		"empty NSpid": {head + "Uid:\t0\t0\t0\t0\nNSpid:\t\n", 0, nil},
+		"reaped":      {head + "Uid:\t0\t0\t0\t0\nNSpid:\t0\t0\t0\n", 0, nil},
 		"no number":   {head + "Uid:\t0\t0\t0\t0\nNSpid:\t1\tx\n", 0, nil},
 		"short":       {"Uid:\t0\n", 0, nil},
 		"nothing":     {"", 0, nil},
