@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -30,6 +31,8 @@ type held struct {
 	containers.Container
 	cfg  *containers.Config
 	lock *containers.Lock
+	// leash is handed to the monitor: see RunOptions.
+	leash *os.File
 }
 
 // create makes the record of a container.
@@ -67,7 +70,7 @@ func (e *Engine) create(ctx context.Context, o RunOptions) (held, error) {
 	if err != nil {
 		return held{}, e.noRoom(err)
 	}
-	h := held{ct, cfg, lock}
+	h := held{ct, cfg, lock, o.Leash}
 	if err := e.outfit(ctx, ct, cfg, o); err != nil {
 		e.remove(h)
 		return held{}, err
@@ -131,9 +134,11 @@ func (e *Engine) config(o RunOptions, img images.Image, image *images.ImageConfi
 		IDs: string(e.ids.Mode), Layers: topFirst(chain.Keys[chain.Hidden:]), Rootfs: string(e.rootfsKind(o.Remove)),
 		Entrypoint: ic.Entrypoint, Cmd: ic.Cmd,
 		User: first(o.User, ic.User), WorkingDir: first(o.WorkDir, ic.WorkingDir, "/"),
-		Hostname: o.Hostname, Labels: merged(ic.Labels, o.Labels), StopSignal: ic.StopSignal,
+		Hostname: o.Hostname, Labels: merged(ic.Labels, o.Labels),
+		StopSignal: first(o.StopSignal, ic.StopSignal), StopTimeout: o.StopTimeout, Restart: o.Restart,
+		Health: healthCheck(ic.Healthcheck, o.Health), Exposed: slices.Sorted(maps.Keys(ic.ExposedPorts)),
 		ReadOnly: o.ReadOnly, Remove: o.Remove, Init: o.Init,
-		OpenStdin: o.Interactive, TTY: o.TTY, Network: first(o.Network, "none"),
+		OpenStdin: o.Interactive, StdinOnce: o.Interactive && !o.Detach, TTY: o.TTY, Network: first(o.Network, "none"),
 	}
 	if cfg.Name == "" {
 		cfg.Name = containers.RandomName()
@@ -267,9 +272,12 @@ func merged(under, over map[string]string) map[string]string {
 // A name without a value takes ours where the user gave it; an image has no
 // business with our environment, and unsets the variable, as docker has it.
 func environment(image, user []string, cfg *containers.Config) []string {
-	env := []string{defaultPath, "HOSTNAME=" + cfg.Hostname}
-	if cfg.TTY {
-		env = append(env, "TERM=xterm")
+	var env []string
+	if cfg != nil {
+		env = []string{defaultPath, "HOSTNAME=" + cfg.Hostname}
+		if cfg.TTY {
+			env = append(env, "TERM=xterm")
+		}
 	}
 	own := len(env)
 	env = append(append(env, image...), user...)

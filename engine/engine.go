@@ -51,6 +51,8 @@ func Main(args []string) (code int, handled bool) {
 		return monitor.Run(), true
 	case stageName:
 		return runStage(), true
+	case monitor.AgainName:
+		return runAgain(args[1:]), true
 	case initName:
 		return runInit(args[1:]), true
 	}

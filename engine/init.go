@@ -22,15 +22,7 @@ const initName = "nook-init"
 // cloned here, as a sealed copy in memory.
 func reaper(f *fds) (*pid1.Executable, error) {
 	argv := []string{initName}
-	var self, file unix.Stat_t
-	path, err := os.Readlink("/proc/self/exe")
-	if err != nil {
-		return nil, fmt.Errorf("find our own executable: %w", err)
-	}
-	if err := unix.Stat("/proc/self/exe", &self); err != nil {
-		return nil, fmt.Errorf("find our own executable: %w", err)
-	}
-	if rootfs.ClonesMounts() && unix.Stat(path, &file) == nil && file.Dev == self.Dev && file.Ino == self.Ino {
+	if path := ownFile(); path != "" && rootfs.ClonesMounts() {
 		return &pid1.Executable{Path: path, FD: f.dir("/"), Argv: argv}, nil
 	}
 	fd, err := sealedCopy()
@@ -38,6 +30,19 @@ func reaper(f *fds) (*pid1.Executable, error) {
 		return nil, fmt.Errorf("copy our own executable: %w", err)
 	}
 	return &pid1.Executable{FD: f.high(fd, nil), Argv: argv}, nil
+}
+
+// ownFile is the path of our executable, "" when it lies there no more.
+func ownFile() string {
+	var self, file unix.Stat_t
+	path, err := os.Readlink("/proc/self/exe")
+	if err != nil || unix.Stat("/proc/self/exe", &self) != nil || unix.Stat(path, &file) != nil {
+		return ""
+	}
+	if file.Dev != self.Dev || file.Ino != self.Ino {
+		return ""
+	}
+	return path
 }
 
 // sealedCopy makes a memfd that nobody can write to any more

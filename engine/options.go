@@ -1,6 +1,11 @@
 package engine
 
-import "io"
+import (
+	"io"
+	"os"
+
+	"nook/containers"
+)
 
 // Options says which nook is opened.
 type Options struct {
@@ -49,6 +54,20 @@ type RunOptions struct {
 	Remove      bool
 	Interactive bool
 	TTY         bool
+	// Detach: nobody is attached when it starts, so its stdin, with
+	// Interactive, doesn't end with who gives some.
+	Detach bool
+	// StopSignal ends the container when it is stopped; "": the image's, then
+	// TERM. StopTimeout is in seconds; nil: 10, negative: for ever.
+	StopSignal  string
+	StopTimeout *int
+	Restart     containers.RestartPolicy
+	// Health is laid over the image's check, field by field; a Test of NONE
+	// takes it away.
+	Health *containers.HealthCheck
+	// Leash is the reading end of a pipe. When its writing end is closed, as
+	// when the process that has it is killed, the container is ended too.
+	Leash *os.File
 }
 
 // Streams are the standard streams of a foreground run.
@@ -58,6 +77,12 @@ type Streams struct {
 	Err io.Writer
 	// Terminal is the terminal that In and Out are, nil when they are none.
 	Terminal Terminal
+	// DetachKeys are the bytes that, typed in In, leave the process to itself:
+	// ErrDetached. Empty: none.
+	DetachKeys []byte
+	// KeepSignals leaves the signals of this process to it. Otherwise they are
+	// passed on, as a command in the foreground does.
+	KeepSignals bool
 }
 
 // Terminal is the caller's terminal, for -t. Its owner puts it into raw mode

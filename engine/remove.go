@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"golang.org/x/sys/unix"
+
 	"nook/containers"
 	"nook/internal/hint"
 )
@@ -12,21 +14,31 @@ import (
 // ErrRunning says that a container runs.
 var ErrRunning = errors.New("container is running")
 
-// RemoveContainer removes a container that doesn't run, with its writable
-// layer, and returns what it was called by. It is found by name, id or unique
-// prefix of an id.
-func (e *Engine) RemoveContainer(ctx context.Context, nameOrID string) error {
+// RemoveOptions say what goes with a container.
+type RemoveOptions struct {
+	// Force ends one that runs first, by SIGKILL.
+	Force bool
+}
+
+// RemoveContainer removes a container with its writable layer. It is found by
+// name, id or unique prefix of an id. One that runs is refused (ErrRunning)
+// without Force.
+func (e *Engine) RemoveContainer(ctx context.Context, nameOrID string, o RemoveOptions) error {
 	ct, err := e.containers.Find(nameOrID)
 	if err != nil {
 		return err
 	}
-	state, err := ct.State()
+	lock, err := e.waitUnowned(ctx, ct)
+	if errors.Is(err, ErrRunning) && o.Force {
+		lock, err = e.end(ctx, ct)
+	}
+	if o.Force && errors.Is(err, containers.ErrNotFound) {
+		return nil // it had --rm
+	}
 	if err != nil {
-		return err
+		return fmt.Errorf("remove container %s: %w", nameOrID, err)
 	}
-	if state.Status == containers.Running {
-		return hint.Errorf(fmt.Sprintf("its first process is %d on this host: end that first", state.Pid), "remove container %s: %w", nameOrID, ErrRunning)
-	}
+	defer lock.Release()
 	cfg, err := ct.Config()
 	if err != nil {
 		return err
@@ -37,7 +49,27 @@ func (e *Engine) RemoveContainer(ctx context.Context, nameOrID string) error {
 	if err := e.stage(ctx, request{Remove: ct.ID, Name: cfg.Name}, nil); err != nil {
 		return fmt.Errorf("remove container %s: %w", nameOrID, err)
 	}
+	e.event("destroy", cfg)
 	return nil
+}
+
+// end kills a container that runs and takes it.
+func (e *Engine) end(ctx context.Context, ct containers.Container) (*containers.Lock, error) {
+	state, err := ct.State()
+	if err != nil {
+		return nil, err
+	}
+	if state.Status.Live() {
+		none := 0
+		_, err := askMonitor(ctx, ct, state, containers.Request{Verb: containers.VerbStop, Signal: int(unix.SIGKILL), Timeout: &none})
+		if errors.Is(err, containers.ErrNoMonitor) {
+			err = e.withoutSocket(ctx, ct, state, err)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return e.waitUnowned(ctx, ct)
 }
 
 // checkIDs refuses a container of another id mode: its files belong to ids

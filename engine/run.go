@@ -8,14 +8,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"nook/containers"
-	"nook/containers/monitor"
 	"nook/internal/frame"
 	"nook/internal/hint"
 	"nook/internal/raw"
@@ -92,28 +89,9 @@ var errLost = errors.New("the container's monitor was killed, and the container 
 // attach is the foreground: the streams there and back until the container
 // ends.
 func (s *started) attach(ctx context.Context, streams Streams) (code int, running bool, err error) {
-	in := &sender{conn: s.control, window: frame.StdinWindow}
-	in.room.L = &in.mu
-	stop := context.AfterFunc(ctx, func() { _ = s.control.Close() })
-	defer stop()
-	signals := in.forwardSignals()
-	defer signals.stop()
-	defer in.forwardSize(streams.Terminal)()
-	if streams.In != nil {
-		go in.copy(streams.In)
-	}
-	out, errs := outlet{w: streams.Out}, outlet{w: streams.Err}
-	defer out.close()
-	defer errs.close()
-	r := frame.NewReader(s.control)
-	for {
-		kind, payload, err := r.Next()
-		switch {
-		case ctx.Err() != nil:
-			return 0, true, ctx.Err()
-		case err != nil:
-			return 0, running, errLost
-		}
+	t := newTalk(s.control, frame.NewReader(s.control), streams)
+	defer t.close()
+	code, err = t.run(ctx, func(kind frame.Kind, payload []byte) (over bool, code int, err error) {
 		switch kind {
 		case frame.Hello:
 			s.leaveStreams()
@@ -122,30 +100,22 @@ func (s *started) attach(ctx context.Context, streams Streams) (code int, runnin
 		case frame.Refused:
 			var rep raw.Report
 			if err := json.Unmarshal(payload, &rep); err != nil {
-				return 0, false, fmt.Errorf("read the monitor's answer: %w", err)
+				return true, 0, fmt.Errorf("read the monitor's answer: %w", err)
 			}
-			return 0, false, s.explain(rep)
-		case frame.Stdout:
-			if out.write(payload) {
-				in.send(frame.Unwanted, []byte{1})
-			}
-		case frame.Stderr:
-			if errs.write(payload) {
-				in.send(frame.Unwanted, []byte{2})
-			}
-		case frame.Taken:
-			in.taken(payload)
+			return true, 0, s.explain(rep)
 		case frame.Ended:
 			code, err := s.settle(payload, streams)
-			return code, err == nil, err
+			running = err == nil
+			return true, code, err
 		case frame.Exit:
-			var status monitor.ExitStatus
-			if err := json.Unmarshal(payload, &status); err != nil {
-				return 0, true, fmt.Errorf("read the monitor's answer: %w", err)
-			}
-			return status.Code, true, nil
+			running = true
 		}
+		return false, 0, nil
+	})
+	if ctx.Err() != nil || errors.Is(err, ErrDetached) {
+		running = true
 	}
+	return code, running, err
 }
 
 // settle ends a container whose monitor never had to start: its output is in
@@ -243,166 +213,4 @@ func (s *started) firstWord() error {
 			return s.explain(rep)
 		}
 	}
-}
-
-// outlet is where a stream of the container goes. A reader that is gone, as in
-// `nook run x | head`, must not end this process (Go does that for a broken
-// pipe on descriptors 1 and 2 unless SIGPIPE is asked for), which has a
-// container to see to its end.
-type outlet struct {
-	w     io.Writer
-	pipes chan os.Signal
-	gone  bool
-}
-
-// write tells once that it found the reader gone.
-func (o *outlet) write(data []byte) (gone bool) {
-	if o.w == nil || o.gone {
-		return false
-	}
-	if o.pipes == nil {
-		o.pipes = make(chan os.Signal, 1)
-		signal.Notify(o.pipes, unix.SIGPIPE)
-	}
-	_, err := o.w.Write(data)
-	o.gone = err != nil
-	return o.gone
-}
-
-// Write takes everything.
-func (o *outlet) Write(data []byte) (int, error) {
-	o.write(data)
-	return len(data), nil
-}
-
-func (o *outlet) close() {
-	if o.pipes != nil {
-		signal.Stop(o.pipes)
-	}
-}
-
-// sender is the way to the monitor.
-type sender struct {
-	mu     sync.Mutex
-	conn   io.Writer
-	room   sync.Cond
-	window int
-}
-
-func (s *sender) send(k frame.Kind, payload []byte) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	_ = frame.Write(s.conn, k, payload) // a monitor that is gone is seen by the reader
-}
-
-// copy sends standard input, never more ahead than the window.
-func (s *sender) copy(in io.Reader) {
-	buf := make([]byte, 32<<10)
-	for {
-		n, err := in.Read(buf)
-		for data := buf[:n]; len(data) > 0; {
-			s.mu.Lock()
-			for s.window == 0 {
-				s.room.Wait()
-			}
-			part := min(len(data), s.window)
-			s.window -= part
-			_ = frame.Write(s.conn, frame.Stdin, data[:part])
-			s.mu.Unlock()
-			data = data[part:]
-		}
-		if err != nil {
-			s.send(frame.StdinEOF, nil)
-			return
-		}
-	}
-}
-
-func (s *sender) taken(payload []byte) {
-	if len(payload) != 4 {
-		return
-	}
-	s.mu.Lock()
-	s.window += int(binary.BigEndian.Uint32(payload))
-	s.mu.Unlock()
-	s.room.Signal()
-}
-
-// forwarding passes signals of this process on to the container.
-type forwarding struct {
-	signals chan os.Signal
-	done    chan struct{}
-}
-
-// allSignals is how long a command runs before it is worth to pass on every
-// signal there is.
-const allSignals = 50 * time.Millisecond
-
-// forwardSignals passes on what this process gets. At first that is what a
-// person or a supervisor sends: each signal that Go is asked for costs two
-// switches of threads, a millisecond for them all, and as much to give them
-// back.
-func (s *sender) forwardSignals() *forwarding {
-	f := &forwarding{make(chan os.Signal, 16), make(chan struct{})}
-	signal.Notify(f.signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2)
-	go f.run(s)
-	return f
-}
-
-// all asks for the other signals too, but for what is about this process
-// itself: its children, its terminal, its pipes, job control and Go's own.
-func (f *forwarding) all() {
-	for n := unix.Signal(1); n <= 64; n++ {
-		switch n {
-		case unix.SIGKILL, unix.SIGSTOP, unix.SIGCHLD, unix.SIGWINCH, unix.SIGPIPE, unix.SIGURG,
-			unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU,
-			unix.SIGSEGV, unix.SIGBUS, unix.SIGFPE, unix.SIGILL, unix.SIGPROF,
-			32, 33: // the C library's
-		default:
-			signal.Notify(f.signals, n)
-		}
-	}
-}
-
-func (f *forwarding) run(s *sender) {
-	more := time.NewTimer(allSignals)
-	defer more.Stop()
-	defer signal.Stop(f.signals)
-	for {
-		select {
-		case <-f.done:
-			return
-		case <-more.C:
-			f.all()
-		case sig := <-f.signals:
-			s.send(frame.Signal, []byte{byte(sig.(unix.Signal))})
-		}
-	}
-}
-
-func (f *forwarding) stop() { close(f.done) }
-
-func (s *sender) forwardSize(t Terminal) (stop func()) {
-	if t == nil {
-		return func() {}
-	}
-	done := make(chan struct{})
-	size := func() {
-		if rows, cols, err := t.Size(); err == nil {
-			payload := binary.BigEndian.AppendUint16(nil, rows)
-			s.send(frame.Resize, binary.BigEndian.AppendUint16(payload, cols))
-		}
-	}
-	size()
-	go func() {
-		for {
-			select {
-			case <-done:
-				return
-			case <-t.Resized():
-				size()
-			}
-		}
-	}()
-	return func() { close(done) }
 }

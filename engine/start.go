@@ -63,9 +63,6 @@ func (s *started) wait() {
 	}
 }
 
-// pid1Namespaces are those that pid 1 makes for itself, but for the network.
-const pid1Namespaces = unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWCGROUP
-
 // start starts a container's monitor and pid 1. Both run before this command
 // is done: it writes their id maps and looks their user up meanwhile.
 func (e *Engine) start(ctx context.Context, h held, tty Terminal, patience time.Duration) (s *started, err error) {
@@ -100,7 +97,11 @@ func (e *Engine) start(ctx context.Context, h held, tty Terminal, patience time.
 		ID: cfg.ID, RuntimeDir: runtimeDir, Pid1: launch.Program(),
 		Maps: e.ids.MapSelf, MapsFirst: true,
 		Control: control, Dir: dir, Null: f.null(), Report: reportR,
-		Stdin: std.stdin, Stdout: std.stdout, Stderr: std.stderr, TTY: std.ttyOutside,
+		Stdin: std.stdin, Stdout: std.stdout, Stderr: std.stderr, TTY: std.ttyOutside, Leash: -1,
+		Exe: ownFile(),
+	}
+	if h.leash != nil {
+		spawn.Leash = f.copy(int(h.leash.Fd()))
 	}
 	if !e.ids.SelfMapped() {
 		spawn.MapsFirst = false
@@ -224,13 +225,10 @@ func (e *Engine) spec(f *fds, cfg *containers.Config, root *rootfs.Root) (pid1.S
 		WorkingDir: cfg.WorkingDir, Hostname: cfg.Hostname,
 		WaitForMaps: !e.ids.SelfMapped(),
 		SingleID:    e.ids.Mode == namespaces.Single,
-		Namespaces:  pid1Namespaces,
+		Namespaces:  uintptr(entry.Namespaces(cfg.Network)),
 		Loopback:    cfg.Network != "host",
 		Caps:        confine.DefaultCaps,
 		Filter:      confine.Filter(e.ids.Mode == namespaces.Single),
-	}
-	if cfg.Network != "host" {
-		spec.Namespaces |= unix.CLONE_NEWNET
 	}
 	if cfg.Init {
 		init, err := reaper(f)

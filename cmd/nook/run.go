@@ -1,13 +1,15 @@
 package main
 
 import (
-	"fmt"
+	"context"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
+	"nook/containers"
 	"nook/engine"
 	"nook/internal/hint"
 )
@@ -28,26 +30,42 @@ func runVerb() verb {
 }
 
 func runOptions() []option {
-	return []option{
-		{name: "cidfile", value: "string", usage: "Write the container ID to the file"},
-		{name: "entrypoint", value: "string", usage: "Overwrite the default ENTRYPOINT of the image"},
-		{name: "env", short: "e", value: "list", usage: "Set environment variables"},
-		{name: "env-file", value: "list", usage: "Read in a file of environment variables"},
-		{name: "hostname", short: "h", value: "string", usage: "Container host name"},
-		{name: "init", usage: "Run an init inside the container that reaps processes"},
-		{name: "interactive", short: "i", usage: "Keep STDIN open"},
-		{name: "label", short: "l", value: "list", usage: "Set meta data on a container"},
-		{name: "label-file", value: "list", usage: "Read in a line delimited file of labels"},
-		{name: "name", value: "string", usage: "Assign a name to the container"},
-		{name: "network", also: "net", value: "string", usage: "Connect the container to a network: none or host"},
-		{name: "read-only", usage: "Mount the container's root filesystem as read only"},
-		{name: "rm", usage: "Automatically remove the container when it exits"},
-		{name: "tmpfs", value: "list", usage: "Mount a tmpfs directory: DST[:options]"},
-		{name: "tty", short: "t", usage: "Allocate a pseudo-TTY"},
-		{name: "user", short: "u", value: "string", usage: "Username or UID (format: <name|uid>[:<group|gid>])"},
-		{name: "volume", short: "v", value: "list", usage: "Bind mount a volume: SRC:DST[:ro]"},
-		{name: "workdir", short: "w", value: "string", usage: "Working directory inside the container"},
-	}
+	return sorted(append(createOptions(),
+		option{name: "detach", short: "d", usage: "Run container in background and print container ID"},
+		detachKeysOption(),
+		option{name: "sig-proxy", usage: "Proxy received signals to the process (default true)"},
+	))
+}
+
+func sorted(options []option) []option {
+	slices.SortFunc(options, func(a, b option) int { return strings.Compare(a.name, b.name) })
+	return options
+}
+
+func createOptions() []option {
+	return sorted(append(healthOptions(),
+		option{name: "cidfile", value: "string", usage: "Write the container ID to the file"},
+		option{name: "entrypoint", value: "string", usage: "Overwrite the default ENTRYPOINT of the image"},
+		option{name: "env", short: "e", value: "list", usage: "Set environment variables"},
+		option{name: "env-file", value: "list", usage: "Read in a file of environment variables"},
+		option{name: "hostname", short: "h", value: "string", usage: "Container host name"},
+		option{name: "init", usage: "Run an init inside the container that reaps processes"},
+		option{name: "interactive", short: "i", usage: "Keep STDIN open"},
+		option{name: "label", short: "l", value: "list", usage: "Set meta data on a container"},
+		option{name: "label-file", value: "list", usage: "Read in a line delimited file of labels"},
+		option{name: "name", value: "string", usage: "Assign a name to the container"},
+		option{name: "network", also: "net", value: "string", usage: "Connect the container to a network: none or host"},
+		option{name: "read-only", usage: "Mount the container's root filesystem as read only"},
+		option{name: "restart", value: "string", usage: "Restart policy to apply when a container exits: no, on-failure[:N], always, unless-stopped"},
+		option{name: "rm", usage: "Automatically remove the container when it exits"},
+		option{name: "stop-signal", value: "string", usage: "Signal to stop the container"},
+		option{name: "stop-timeout", value: "int", usage: "Timeout (in seconds) to stop a container"},
+		option{name: "tmpfs", value: "list", usage: "Mount a tmpfs directory: DST[:options]"},
+		option{name: "tty", short: "t", usage: "Allocate a pseudo-TTY"},
+		option{name: "user", short: "u", value: "string", usage: "Username or UID (format: <name|uid>[:<group|gid>])"},
+		option{name: "volume", short: "v", value: "list", usage: "Bind mount a volume: SRC:DST[:ro]"},
+		option{name: "workdir", short: "w", value: "string", usage: "Working directory inside the container"},
+	))
 }
 
 func (s *shell) run(c *cli.Context) error {
@@ -58,38 +76,41 @@ func (s *shell) run(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	streams := engine.Streams{Out: s.stdout, Err: s.stderr}
+	if c.Bool("detach") {
+		return s.runDetached(c, o)
+	}
+	keys, err := detachKeys(c)
+	if err != nil {
+		return err
+	}
+	streams := engine.Streams{Out: s.stdout, Err: s.stderr, DetachKeys: keys}
+	streams.KeepSignals = c.IsSet("sig-proxy") && !c.Bool("sig-proxy")
 	if o.Interactive {
 		streams.In = s.stdin
 	}
-	tty := openTerminal(s.stdin, s.stdout)
-	if o.TTY && o.Interactive && !tty.input() {
+	if o.TTY && o.Interactive && !openTerminal(s.stdin, s.stdout).input() {
 		return hint.Errorf("leave out -t when standard input is no terminal", "the input device is not a TTY")
 	}
-
 	// No signal is caught here: they are the container's, and the engine passes
 	// them on while it runs one.
 	nook, err := s.engine(c.Context, c)
 	if err != nil {
 		return err
 	}
-	if o.TTY && tty != nil {
-		streams.Terminal = tty
-		// Without -i nobody reads what is typed, and ^C has to stay a signal.
-		restore, err := tty.attach(o.Interactive)
+	return s.attached(o.TTY, streams, func(streams engine.Streams) (int, error) {
+		return nook.Run(c.Context, o, streams)
+	})
+}
+
+func (s *shell) runDetached(c *cli.Context, o engine.RunOptions) error {
+	return work(c.Context, func(ctx context.Context) error {
+		nook, err := s.engine(ctx, c)
 		if err != nil {
-			return fmt.Errorf("set terminal to raw mode: %w", err)
+			return err
 		}
-		defer restore()
-	}
-	code, err := nook.Run(c.Context, o, streams)
-	if err != nil {
-		return err
-	}
-	if code != 0 {
-		return exit(code)
-	}
-	return nil
+		id, err := nook.RunDetached(ctx, o)
+		return echo(s, id, err)
+	})
 }
 
 // readRunOptions turns the flags into the engine's options. The files that flags name are
@@ -125,6 +146,10 @@ func (s *shell) readRunOptions(c *cli.Context) (engine.RunOptions, error) {
 	if args[0] == "" {
 		return none, hint.Errorf("see nook run --help", "image name is empty")
 	}
+	health, err := readHealth(c)
+	if err != nil {
+		return none, err
+	}
 	o := engine.RunOptions{
 		Image:       args[0],
 		Command:     args[1:],
@@ -143,12 +168,44 @@ func (s *shell) readRunOptions(c *cli.Context) (engine.RunOptions, error) {
 		Remove:      c.Bool("rm"),
 		Interactive: c.Bool("interactive"),
 		TTY:         c.Bool("tty"),
+		Health:      health,
+		StopSignal:  c.String("stop-signal"),
+	}
+	if err := readEnd(c, &o); err != nil {
+		return none, err
 	}
 	if c.IsSet("entrypoint") {
 		entrypoint := c.String("entrypoint")
 		o.Entrypoint = &entrypoint
 	}
 	return o, nil
+}
+
+// readEnd reads what says how a container ends, and what follows.
+func readEnd(c *cli.Context, o *engine.RunOptions) error {
+	if o.StopSignal != "" {
+		if _, err := containers.ParseSignal(o.StopSignal); err != nil {
+			return err
+		}
+	}
+	if c.IsSet("stop-timeout") {
+		n, err := readInt("--stop-timeout", c.String("stop-timeout"))
+		if err != nil {
+			return err
+		}
+		o.StopTimeout = &n
+	}
+	if !c.IsSet("restart") {
+		return nil
+	}
+	var err error
+	if o.Restart, err = engine.ParseRestartPolicy(c.String("restart")); err != nil {
+		return err
+	}
+	if o.Remove && o.Restart.Name != "" {
+		return hint.Errorf("leave one out", "conflicting options: cannot specify both --restart and --rm")
+	}
+	return nil
 }
 
 // checkName applies docker's rule, [a-zA-Z0-9][a-zA-Z0-9_.-]+.

@@ -20,15 +20,16 @@ import (
 
 // backend is the part of *engine.Engine that the verbs call.
 type backend interface {
+	filesystem
+	lifecycle
+	shower
 	Load(context.Context, engine.LoadOptions) ([]images.Image, error)
 	Import(context.Context, engine.ImportOptions) (images.Image, error)
 	Images(context.Context) ([]images.Image, error)
 	InspectImage(ctx context.Context, name string) (any, error)
 	RemoveImage(ctx context.Context, name string, force bool) ([]string, error)
 	Tag(ctx context.Context, src, dst string) error
-	RemoveContainer(ctx context.Context, nameOrID string) error
 	Logs(ctx context.Context, nameOrID string, o engine.LogsOptions) error
-	Run(context.Context, engine.RunOptions, engine.Streams) (int, error)
 	Info(context.Context) (*engine.Info, error)
 }
 
@@ -145,7 +146,7 @@ func (s *shell) command(args []string) error {
 	name := strings.Join(words[:n], " ")
 	line, err := grammar{options: v.options(), verbatim: v.verbatim}.rewrite(words[n:])
 	if err != nil {
-		return hint.Wrap(err, advice(err, name))
+		return hint.Wrap(err, advice(err, name, v.flagHint))
 	}
 	if line.help {
 		return s.helpVerb(v)
@@ -160,11 +161,14 @@ func (s *shell) command(args []string) error {
 }
 
 // advice is the hint for a flag that was refused.
-func advice(err error, name string) string {
+func advice(err error, name, flagHint string) string {
 	for _, o := range globals() {
 		if strings.HasSuffix(err.Error(), "unknown flag: --"+o.name) {
 			return fmt.Sprintf("--%s stands before the command: nook --%s … %s", o.name, o.name, name)
 		}
+	}
+	if flagHint != "" {
+		return flagHint
 	}
 	return fmt.Sprintf("see nook %s --help", name)
 }

@@ -11,8 +11,10 @@ type verb struct {
 	usage string   // what follows the name: "[OPTIONS] IMAGE"
 	// min and max count the positionals; max < 0: no limit.
 	min, max int
-	verbatim bool // see grammar
-	common   bool // listed first by help
+	verbatim bool   // see grammar
+	common   bool   // listed first by help
+	hidden   bool   // not listed by help
+	flagHint string // about flags that aren't there; "": see --help
 	options  func() []option
 	examples []string
 	run      func(*shell, *cli.Context) error
@@ -22,14 +24,34 @@ type verb struct {
 func verbs() []verb {
 	return []verb{
 		runVerb(),
+		psVerb(),
 		imagesVerb(),
 		versionVerb(),
 		infoVerb(),
 		importVerb(),
 		inspectVerb(),
+		containerInspectVerb(),
 		imageInspectVerb(),
+		renameVerb(),
+		updateVerb(),
+		containerPruneVerb(),
+		eventsVerb(),
 		loadVerb(),
 		logsVerb(),
+		createVerb(),
+		startVerb(),
+		stopVerb(),
+		restartVerb(),
+		killVerb(),
+		pauseVerb(),
+		unpauseVerb(),
+		waitVerb(),
+		execVerb(),
+		attachVerb(),
+		cpVerb(),
+		diffVerb(),
+		commitVerb(),
+		exportVerb(),
 		rmVerb(),
 		rmiVerb(),
 		tagVerb(),
@@ -43,6 +65,7 @@ func groups() []group {
 	return []group{
 		{"container", "Manage containers"},
 		{"image", "Manage images"},
+		{"system", "Manage nook"},
 	}
 }
 

@@ -152,3 +152,24 @@ func (j *Join) Explain(e *raw.Error) error {
 	}
 	return fmt.Errorf("start a process in the container: %w", e)
 }
+
+// Namespaces are the CLONE_NEW* flags of what a container's first process
+// makes for itself, by its --network: all but the user and the pid namespace,
+// in which it is started.
+func Namespaces(network string) int {
+	flags := unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWCGROUP
+	if network != "host" {
+		flags |= unix.CLONE_NEWNET
+	}
+	return flags
+}
+
+// NamespaceFiles are the names of the same in /proc/PID/ns, and of the pid
+// namespace; the mount namespace is last.
+func NamespaceFiles(flags int) []string {
+	files := []string{"uts", "ipc", "cgroup"}
+	if flags&unix.CLONE_NEWNET != 0 {
+		files = append(files, "net")
+	}
+	return append(files, "pid", "mnt")
+}

@@ -1,15 +1,20 @@
 // Package monitor is the process that owns a container: it keeps the
-// container's standard streams, its log and its state, and serves whoever
-// wants to attach, over the frames of internal/frame.
+// container's standard streams, its log and its state, starts it again as its
+// restart policy says, checks its health, and serves whoever connects, over the
+// frames of internal/frame.
 //
 //	CLI -- clone NEWUSER|NEWPID --> monitor, raw -- clone NEW* --> pid 1
 //	                                   | execve(/proc/self/exe)      | mounts ...
 //	                                   v                             v
 //	                                monitor, Go  <-- pipes, pty -- entrypoint
+//	                                   | clone, setns, clone
+//	                                   v
+//	                                exec'ed processes
 //
 // The monitor is pid 1 of a pid namespace; the container's is nested in it.
-// It has the container's user namespace and the host's mounts. It doesn't know
-// images, and it decides nothing about what runs: that stands in config.json.
+// It has the container's user namespace, and the host's mounts in a mount
+// namespace of its own. It doesn't know images, and it decides nothing about
+// what runs: that stands in config.json.
 package monitor
 
 import (
@@ -18,29 +23,51 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
-	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"nook/containers"
 	"nook/containers/logs"
+	"nook/containers/pause"
 	"nook/internal/atomicfile"
 	"nook/internal/frame"
 	"nook/internal/raw"
 )
 
-// child is pid 1 of the container as the monitor counts: the first process
-// that the first process of a pid namespace forks.
-const child = 2
+// firstChild is pid 1 of the container as the monitor counts: the first
+// process that the first process of a pid namespace forks.
+const firstChild = 2
 
 type monitor struct {
 	container containers.Container
 	config    *containers.Config
-	state     containers.State
+	root      string // the data root
 	log       *logs.Writer
-	clients   clients
-	io        *stdio
+	hub       hub
+	first     *client
+	sessions  sync.WaitGroup // exec'ed processes
+	answering sync.WaitGroup // requests that get an answer
+	pausing   sync.Mutex
+
+	mu      sync.Mutex
+	state   containers.State
+	life    *life         // nil while nothing runs
+	stopped chan struct{} // closed when somebody asked for the end
+	keep    bool          // --rm or not: whoever stops it starts it again
+	done    chan struct{} // closed when the container is left for good
+}
+
+// life is one run of the entrypoint.
+type life struct {
+	pid  int // as the monitor counts
+	host int // as the host's /proc counts
+	io   *stdio
+	over chan struct{} // closed when it ended
+	// pauser is there once the life was paused. Only who holds pausing uses it.
+	pauser *pause.Pauser
+	paused bool
 }
 
 // Run is the monitor's life. It returns the exit status of the process.
@@ -48,6 +75,9 @@ func Run() int {
 	// A monitor holds a few hundred kilobytes and waits: collect early, keep
 	// little.
 	debug.SetGCPercent(20)
+	// Its memory and descriptors are nobody's to look at by /proc, and so are
+	// those of its raw children until they executed something.
+	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
 	for fd := fdControl; fd < fdsEnd; fd++ {
 		unix.CloseOnExec(fd)
 		// Go's poller waits for all of them, and no thread does. Those that
@@ -71,103 +101,232 @@ func begin() (*monitor, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find the container: %w", err)
 	}
-	m := &monitor{container: containers.At(dir)}
+	m := &monitor{
+		container: containers.At(dir), root: rootOf(dir),
+		stopped: make(chan struct{}), done: make(chan struct{}),
+	}
 	if m.config, err = m.container.Config(); err != nil {
 		return nil, err
 	}
 	m.log = logs.NewWriter(dir, logs.DefaultLimits())
-	m.io = openStdio(m.config, m.clients.taken)
-	m.clients.input = m.io
-	m.clients.add(os.NewFile(fdControl, "control"))
+	m.hub.stdinOnce = m.config.StdinOnce
+	m.hub.signal = m.signal
 	return m, nil
 }
 
+// run is the container from its first start to its last end.
 func (m *monitor) run() error {
-	report := os.NewFile(fdReport, "report")
-	rep, refused, err := raw.ReadReport(report)
-	_ = report.Close()
+	m.greetFirst()
+	m.watchLeash()
+	l := m.inherited()
+	err := m.begun(l, os.NewFile(fdReport, "report"))
 	if err != nil {
-		return err
+		return m.refused(l, err)
 	}
-	if refused {
-		return m.refused(rep)
-	}
-	pumped := m.pump()
-	// Who ended already is not told as running: a file less to write.
-	if !ended() {
-		if err := m.started(m.listen(runtimeDir(os.Args))); err != nil {
+	for delay := firstDelay; ; {
+		began := time.Now()
+		code, err := m.live(l)
+		if err != nil {
 			return err
 		}
+		if !m.wantedAgain(code) {
+			return m.settle()
+		}
+		if time.Since(began) > steady {
+			delay = firstDelay
+		}
+		if l = m.again(delay); l == nil {
+			return m.settle()
+		}
+		delay = min(2*delay, longestDelay)
 	}
-	status, err := reap()
-	if err != nil {
-		return err
-	}
-	m.io.ended()
-	pumped.Wait()
-	return m.ended(status)
 }
 
-// refused tells why the entrypoint does not run. The client may have another
-// way to start the container, so its directory is left to it.
-func (m *monitor) refused(rep raw.Report) error {
-	if _, err := reap(); err != nil {
-		return err
+// inherited is the life whose descriptors the command gave.
+func (m *monitor) inherited() *life {
+	l := &life{pid: firstChild, over: make(chan struct{})}
+	if m.config.TTY {
+		l.io = newTerminal(os.NewFile(fdTTY, "pid 1"))
+		return l
 	}
-	m.state = containers.State{Status: containers.Created, ExitCode: 125,
-		Error: fmt.Sprintf("step %d: %s", rep.Step, unix.ErrnoName(rep.Errno))}
-	_ = m.log.Close()
-	var err error
-	if !m.config.Remove {
-		err = m.container.WriteState(m.state, m.durable())
+	var in *os.File
+	if m.config.OpenStdin {
+		in = os.NewFile(fdStdin, "stdin")
 	}
-	if told := m.clients.tell(frame.Refused, rep); !told && m.config.Remove {
-		err = m.container.Remove(m.config.Name)
+	l.io = newStdio(in, os.NewFile(fdStdout, "stdout"), os.NewFile(fdStderr, "stderr"))
+	return l
+}
+
+// notStarted is the report of an entrypoint that could not be started.
+type notStarted struct{ raw.Report }
+
+func (n notStarted) Error() string {
+	return fmt.Sprintf("step %d: %s", n.Step, unix.ErrnoName(n.Errno))
+}
+
+// begun reads whether the entrypoint runs.
+func (m *monitor) begun(_ *life, report *os.File) error {
+	rep, refused, err := raw.ReadReport(report)
+	_ = report.Close()
+	if err == nil && refused {
+		err = notStarted{rep}
 	}
-	m.clients.end()
 	return err
 }
 
-func (m *monitor) started(socket string) error {
+// live follows a run of the entrypoint to its end.
+func (m *monitor) live(l *life) (code int, err error) {
+	m.hub.feed(l.io)
+	l.io.pump(&m.hub, m.log)
+	// Who ended already is not told as running: a file less to write.
+	if !ended(l.pid) {
+		if err := m.started(l); err != nil {
+			return 0, err
+		}
+	}
+	status, err := reap(l.pid)
+	if err != nil {
+		return 0, err
+	}
+	m.mu.Lock()
+	m.life = nil
+	close(l.over)
+	if m.isStopped() {
+		m.hub.hurry()
+	}
+	m.mu.Unlock()
+	m.hub.feed(nil)
+	l.io.ended()
+	l.io.pumped.Wait()
+	l.io.close()
+	m.pausing.Lock()
+	if l.pauser != nil {
+		_ = l.pauser.Close()
+	}
+	m.pausing.Unlock()
+	return m.exited(status), nil
+}
+
+// started tells that the entrypoint runs, and lets others in.
+func (m *monitor) started(l *life) error {
 	self, err := containers.Self()
 	if err != nil {
 		return err
 	}
-	pid, err := hostPid(child)
-	if err != nil {
+	if l.host, err = hostPid(l.pid); err != nil {
 		return err
 	}
-	m.state = containers.State{Status: containers.Running, Pid: pid, Monitor: self, Socket: socket, Started: time.Now().UTC()}
-	// Our end would be the container's. One that fills the disk its state is to
-	// be written to goes on, as it would a moment later.
-	if err := m.container.WriteState(m.state, m.durable()); err != nil {
-		_ = m.log.Write(logs.Stderr, []byte("nook: "+err.Error()+"\n"))
+	m.mu.Lock()
+	m.life = l
+	socket := m.state.Socket
+	m.mu.Unlock()
+	if socket == "" {
+		socket = m.listen(runtimeDir(os.Args))
 	}
-	m.clients.tell(frame.Started, struct{}{})
+	m.update(func(s *containers.State) {
+		s.Status, s.Pid, s.Monitor, s.Socket, s.Error = containers.Running, l.host, self, socket, ""
+		s.Started, s.Finished, s.ExitCode = time.Now().UTC(), time.Time{}, 0
+	})
+	m.hub.tell(frame.Started, struct{}{})
+	m.event("start")
+	m.checkHealth(l)
 	return nil
 }
 
-func (m *monitor) ended(status unix.WaitStatus) error {
-	m.state.Status, m.state.Pid, m.state.Monitor = containers.Exited, 0, containers.Process{}
-	m.state.Finished = time.Now().UTC()
-	m.state.ExitCode = exitCode(status)
+// update changes the state and writes it. One that fills the disk its state is
+// to be written to goes on, as it would a moment later.
+func (m *monitor) update(change func(*containers.State)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	change(&m.state)
+	if err := m.container.WriteState(m.state, m.durable()); err != nil {
+		_ = m.log.Write(logs.Stderr, []byte("nook: "+err.Error()+"\n"))
+	}
+}
+
+// exited tells the end of a run.
+func (m *monitor) exited(status unix.WaitStatus) int {
+	code := exitCode(status)
+	m.mu.Lock()
+	m.state.ExitCode, m.state.Finished, m.state.Pid = code, time.Now().UTC(), 0
+	m.mu.Unlock()
+	m.event("die", "exitCode", fmt.Sprint(code))
 	// The foreground command waits for our end too, so that it finds nothing
 	// left; telling it now lets it get ready meanwhile.
-	m.clients.tell(frame.Exit, ExitStatus{m.state.ExitCode})
-	err := m.settle()
-	m.clients.end()
+	m.hub.tell(frame.Exit, ExitStatus{code})
+	return code
+}
+
+// refused tells why the entrypoint does not run. The client may have another
+// way to start the container, so its directory is left to it.
+func (m *monitor) refused(l *life, why error) error {
+	if _, err := reap(l.pid); err != nil {
+		return err
+	}
+	l.io.close()
+	_ = m.log.Close()
+	var rep notStarted
+	if !errors.As(why, &rep) {
+		return why
+	}
+	var err error
+	if !m.config.Remove {
+		before, serr := m.container.State()
+		if serr != nil || before.Status != containers.Exited {
+			before.Status = containers.Created
+		}
+		before.ExitCode, before.Error = notStartedCode(rep.Errno), rep.Error()
+		before.Pid, before.Monitor, before.Socket = 0, containers.Process{}, ""
+		err = m.container.WriteState(before, m.durable())
+	}
+	if told := m.hub.tell(frame.Refused, rep.Report); !told && m.config.Remove {
+		err = m.container.Remove(m.config.Name)
+	}
+	m.hub.end()
 	return err
+}
+
+// notStartedCode is docker's exit code of what could not be executed.
+func notStartedCode(e unix.Errno) int {
+	switch e {
+	case unix.ENOENT, raw.ErrInterpreter:
+		return 127
+	case unix.EACCES, unix.ENOEXEC:
+		return 126
+	}
+	return 125
 }
 
 // settle leaves the container as it will be found: with its last state, or,
 // with --rm, not at all.
 func (m *monitor) settle() error {
+	m.sessions.Wait()
 	_ = m.log.Close()
 	m.unlisten()
-	if m.config.Remove {
-		return m.container.Remove(m.config.Name)
+	m.mu.Lock()
+	remove := m.config.Remove && !m.keep
+	m.state.Status, m.state.Pid, m.state.Monitor = containers.Exited, 0, containers.Process{}
+	state := m.state
+	m.mu.Unlock()
+	var err error
+	if remove {
+		err = m.container.Remove(m.name())
+		m.event("destroy")
+	} else {
+		err = m.container.WriteState(state, m.durable())
 	}
-	return m.container.WriteState(m.state, m.durable())
+	close(m.done)
+	m.answered()
+	m.hub.end()
+	return err
+}
+
+// name is the container's name now: it may have got another.
+func (m *monitor) name() string {
+	if cfg, err := m.container.Config(); err == nil {
+		return cfg.Name
+	}
+	return m.config.Name
 }
 
 func (m *monitor) durable() atomicfile.Durability {
@@ -177,72 +336,6 @@ func (m *monitor) durable() atomicfile.Durability {
 // ExitStatus is the payload of frame.Exit.
 type ExitStatus struct {
 	Code int `json:"code"`
-}
-
-func exitCode(s unix.WaitStatus) int {
-	if s.Signaled() {
-		return 128 + int(s.Signal())
-	}
-	return s.ExitStatus()
-}
-
-// ended tells whether pid 1 of the container is a zombie already.
-func ended() bool {
-	var info unix.Siginfo
-	err := unix.Waitid(unix.P_PID, child, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
-	return err == nil && info.Signo != 0
-}
-
-// reap waits for pid 1 of the container: in Go's poller, by its pidfd, which
-// is readable when the process has ended (pidfd_open(2)).
-func reap() (unix.WaitStatus, error) {
-	fd, err := unix.PidfdOpen(child, unix.PIDFD_NONBLOCK)
-	if err != nil {
-		return waitBlocking()
-	}
-	f := os.NewFile(uintptr(fd), "pid 1")
-	defer f.Close()
-	conn, err := f.SyscallConn()
-	if err != nil {
-		return 0, fmt.Errorf("wait for pid 1: %w", err)
-	}
-	var status unix.WaitStatus
-	var failure error
-	err = conn.Read(func(uintptr) bool {
-		for {
-			var pid int
-			pid, failure = unix.Wait4(child, &status, unix.WNOHANG, nil)
-			if !errors.Is(failure, unix.EINTR) {
-				return failure != nil || pid == child
-			}
-		}
-	})
-	if err = errors.Join(err, failure); err != nil {
-		return 0, fmt.Errorf("wait for pid 1: %w", err)
-	}
-	return status, nil
-}
-
-// hostPid translates a pid of our namespace to the host's by the fdinfo of a
-// pidfd, which counts as the procfs instance it is read from does
-// (pidfd_open(2); kernel/fork.c, pidfd_show_fdinfo).
-func hostPid(pid int) (int, error) {
-	fd, err := unix.PidfdOpen(pid, 0)
-	if err != nil {
-		return hostPidOfChild(), nil
-	}
-	defer unix.Close(fd)
-	info, err := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", fd))
-	if err != nil {
-		return 0, fmt.Errorf("read a pidfd's fdinfo: %w", err)
-	}
-	for line := range strings.Lines(string(info)) {
-		var host int
-		if n, _ := fmt.Sscanf(line, "Pid: %d", &host); n == 1 {
-			return host, nil
-		}
-	}
-	return 0, errors.New("read a pidfd's fdinfo: no Pid line")
 }
 
 func encode(v any) []byte {

@@ -65,7 +65,7 @@ func (m *monitor) serve(l *net.UnixListener) {
 			if err != nil {
 				return
 			}
-			m.clients.add(conn)
+			go m.accept(conn.(*net.UnixConn))
 		}
 	}()
 }
@@ -103,11 +103,20 @@ func openRuntimeDir(path string) (*os.File, error) {
 	return dir, nil
 }
 
+// rootOf is the data root of a container's directory: ROOT/containers/ID.
+func rootOf(dir string) string { return filepath.Dir(filepath.Dir(dir)) }
+
+// What stands where in a monitor's arguments, after its name and the
+// container's id.
+const (
+	argRuntimeDir = 2
+	argLeash      = 3 // present when fdLeash is open
+)
+
 // runtimeDir reads the argument of that name.
 func runtimeDir(args []string) string {
-	const at = 2 // the program's name, the container's id
-	if len(args) <= at {
+	if len(args) <= argRuntimeDir {
 		return ""
 	}
-	return args[at]
+	return args[argRuntimeDir]
 }

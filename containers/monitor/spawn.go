@@ -18,8 +18,9 @@ const (
 	fdStdin              // writing end, where stdin is kept open
 	fdStdout             // reading ends
 	fdStderr
-	fdTTY  // socket over which pid 1 sends its terminal
-	fdsEnd // one more than the last
+	fdTTY   // socket over which pid 1 sends its terminal
+	fdLeash // reading end; its end of file is the container's
+	fdsEnd  // one more than the last
 )
 
 // Name is argv[0] of a monitor.
@@ -48,9 +49,11 @@ type Spawn struct {
 	// deal with frame.Ended.
 	Patience time.Duration
 	// Descriptors by the numbers above, all of 64 or more; -1 for none.
-	Control, Dir, Report, Stdin, Stdout, Stderr, TTY int
+	Control, Dir, Report, Stdin, Stdout, Stderr, TTY, Leash int
 	// Null is /dev/null, for the monitor's own standard streams.
 	Null int
+	// Exe is the path of our executable, "" when it has none any more.
+	Exe string
 }
 
 // timerSlack is how late a monitor's timers may be, in nanoseconds (prctl(2),
@@ -84,7 +87,7 @@ func (s *Spawn) Steps(p *raw.Program) {
 	if !s.MapsFirst {
 		s.Maps(p)
 	}
-	for i, fd := range []int{s.Control, s.Dir, s.Report, s.Stdin, s.Stdout, s.Stderr, s.TTY} {
+	for i, fd := range []int{s.Control, s.Dir, s.Report, s.Stdin, s.Stdout, s.Stderr, s.TTY, s.Leash} {
 		if fd >= 0 {
 			p.Call("place a descriptor", unix.SYS_DUP3, fd, fdControl+i, 0)
 			continue
@@ -133,12 +136,34 @@ func (s *Spawn) outlive(p *raw.Program, pid raw.Reg) {
 	p.Call("end", unix.SYS_EXIT_GROUP, 0)
 }
 
-// become adds the execution of nook as a monitor.
+// become adds the execution of nook as a monitor, in a mount namespace of its
+// own. What it forks later is seen in the container before it executed
+// something of the container's, by /proc/PID/exe: that must not be a way to
+// change our file (CVE-2019-5736), so it runs from a read-only clone of the
+// mount it lies on. A host where mounts can't be cloned gets the file itself,
+// which nobody can write to while it is executed, but whose mode can be
+// changed.
 func (s *Spawn) become(p *raw.Program) {
 	// Nothing in a monitor is so urgent: its Go runtime's own watch (sysmon)
 	// would wake up every 70 µs while a container starts.
 	p.Call("set the timer slack", unix.SYS_PRCTL, unix.PR_SET_TIMERSLACK, timerSlack, 0, 0, 0)
-	p.Exec("exec the monitor", "/proc/self/exe", p.Strings([]string{Name, s.ID, s.RuntimeDir}), p.Strings(environment()))
+	args := []string{Name, s.ID, s.RuntimeDir}
+	if s.Leash >= 0 {
+		args = append(args, "leash")
+	}
+	argv, env := p.Strings(args), p.Strings(environment())
+	if s.Exe != "" {
+		p.Or(func() {
+			p.Call("make the monitor's mount namespace", unix.SYS_UNSHARE, unix.CLONE_NEWNS)
+			// Slaves, not private, or a long life pins what the host unmounts.
+			p.Call("follow the host's mounts", unix.SYS_MOUNT, 0, "/", 0, unix.MS_REC|unix.MS_SLAVE, 0)
+			exe := p.Call("clone the executable", unix.SYS_OPEN_TREE, unix.AT_FDCWD, s.Exe, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC).Save()
+			attr := p.Words(unix.MOUNT_ATTR_RDONLY, 0, 0, 0)
+			p.Call("make the executable read-only", unix.SYS_MOUNT_SETATTR, exe, "", unix.AT_EMPTY_PATH, attr, unix.MOUNT_ATTR_SIZE_VER0)
+			p.Call("exec the monitor", unix.SYS_EXECVEAT, exe, "", argv, env, unix.AT_EMPTY_PATH)
+		}, func() {})
+	}
+	p.Exec("exec the monitor", "/proc/self/exe", argv, env)
 	p.Fail("exec the monitor")
 }
 

@@ -1,0 +1,203 @@
+package monitor
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"nook/containers"
+	"nook/containers/events"
+	"nook/internal/frame"
+	"nook/internal/hint"
+)
+
+// What a monitor does for those who connect. A connection begins with Hello
+// and one Request; the first one, which the command that started the container
+// holds, is attached at once.
+
+// errNotRunning answers who wants something of a container between two runs.
+var errNotRunning = errors.New("container is not running")
+
+func hello() []byte { return encode(map[string]int{"version": frame.Version}) }
+
+// greetFirst attaches the command that started us.
+func (m *monitor) greetFirst() {
+	conn := os.NewFile(fdControl, "control")
+	if frame.Write(conn, frame.Hello, hello()) != nil {
+		_ = conn.Close()
+		return
+	}
+	m.first = &client{conn: conn, first: true}
+	m.hub.join(m.first)
+	go m.hub.serve(m.first, frame.NewReader(conn))
+}
+
+// accept serves a connection of the control socket.
+func (m *monitor) accept(conn *net.UnixConn) {
+	if frame.Write(conn, frame.Hello, hello()) != nil {
+		_ = conn.Close()
+		return
+	}
+	// Whoever connects speaks at once; who doesn't is no client of ours.
+	_ = conn.SetReadDeadline(time.Now().Add(requestTime))
+	frames := frame.NewReader(conn)
+	kind, payload, err := frames.Next()
+	var req containers.Request
+	if err != nil || kind != frame.Request || json.Unmarshal(payload, &req) != nil {
+		_ = conn.Close()
+		return
+	}
+	_ = conn.SetReadDeadline(time.Time{})
+	m.answering.Add(1)
+	defer m.answering.Done()
+	switch req.Verb {
+	case containers.VerbAttach:
+		m.attach(conn, frames)
+	case containers.VerbExec:
+		m.exec(conn, frames, req.Exec)
+	case containers.VerbDial:
+		m.dial(conn, req)
+	default:
+		result, err := m.obey(conn, frames, req)
+		if err != nil {
+			result = containers.Failed(err)
+		}
+		m.reply(conn, result)
+		_ = conn.Close()
+	}
+}
+
+const (
+	requestTime = 10 * time.Second
+	// replyTime is how long an answer may take to be read: it fits into every
+	// socket's buffer.
+	replyTime = time.Second
+)
+
+func (m *monitor) reply(conn net.Conn, r containers.Result) bool {
+	_ = conn.SetWriteDeadline(time.Now().Add(replyTime))
+	err := frame.Write(conn, frame.Result, encode(r))
+	_ = conn.SetWriteDeadline(time.Time{})
+	return err == nil
+}
+
+// obey does what is answered with a single result.
+func (m *monitor) obey(conn net.Conn, frames *frame.Reader, req containers.Request) (containers.Result, error) {
+	gone := untilGone(frames)
+	switch req.Verb {
+	case containers.VerbSignal:
+		return containers.Result{}, m.kill(unix.Signal(req.Signal))
+	case containers.VerbStop:
+		return m.stop(gone, req)
+	case containers.VerbPause:
+		return containers.Result{}, m.pause()
+	case containers.VerbUnpause:
+		return containers.Result{}, m.unpause()
+	case containers.VerbWait:
+		return m.wait(gone), nil
+	}
+	return containers.Result{}, hint.Errorf("the container was started by an older nook: stop and start it", "request %q is not known", req.Verb)
+}
+
+// untilGone ends when the client goes away: it has nothing more to say.
+func untilGone(frames *frame.Reader) context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		defer cancel()
+		for {
+			if _, _, err := frames.Next(); err != nil {
+				return
+			}
+		}
+	}()
+	return ctx
+}
+
+func (m *monitor) attach(conn *net.UnixConn, frames *frame.Reader) {
+	c := &client{conn: conn}
+	if !m.reply(conn, containers.Result{}) {
+		_ = conn.Close()
+		return
+	}
+	m.hub.join(c)
+	select {
+	case <-m.done: // too late: nobody will end it
+		m.hub.leave(c)
+	default:
+	}
+	go m.hub.serve(c, frames)
+}
+
+// answered waits until those who wait for our end were told.
+func (m *monitor) answered() { m.answering.Wait() }
+
+func (m *monitor) wait(gone context.Context) containers.Result {
+	select {
+	case <-m.done:
+	case <-gone.Done():
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return containers.Result{ExitCode: m.state.ExitCode}
+}
+
+// running is the life that goes on now.
+func (m *monitor) running() (*life, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.life == nil {
+		return nil, hint.Errorf("see nook ps -a", "container %s: %w", m.config.Name, errNotRunning)
+	}
+	return m.life, nil
+}
+
+// awake is running for what a paused container can't do.
+func (m *monitor) awake() (*life, error) {
+	l, err := m.running()
+	if err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if l.paused {
+		return nil, hint.Errorf("nook unpause "+m.config.Name, "container %s is paused", m.config.Name)
+	}
+	return l, nil
+}
+
+// watchLeash ends the container when the process that holds the other end of
+// a pipe does: a test that was killed leaves nothing behind.
+func (m *monitor) watchLeash() {
+	if len(os.Args) <= argLeash { // its number is another's by now
+		return
+	}
+	leash := os.NewFile(fdLeash, "leash")
+	go func() {
+		buf := make([]byte, 1)
+		for {
+			if n, err := leash.Read(buf); n == 0 || err != nil {
+				m.end()
+				return
+			}
+		}
+	}()
+}
+
+// event tells what happened to whoever reads nook events. That it can't be
+// written is no reason for anything.
+func (m *monitor) event(action string, more ...string) {
+	_ = events.Append(m.root, events.Container(action, m.config.ID, m.name(), m.config.Image, m.config.Labels, more...))
+}
+
+// failure writes to the log what no client is there to be told.
+func (m *monitor) failure(err error) {
+	if err != nil {
+		_ = m.log.Write("stderr", fmt.Appendf(nil, "nook: %v\n", err))
+	}
+}

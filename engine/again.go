@@ -1,0 +1,101 @@
+package engine
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"nook/containers"
+	"nook/containers/monitor"
+	"nook/containers/pid1"
+	"nook/images/layers"
+	"nook/internal/fdpass"
+	"nook/internal/hint"
+	"nook/namespaces"
+)
+
+// runAgain starts a container's first process once more, for its monitor: see
+// monitor.AgainName. It runs in the container's user namespace already.
+func runAgain(args []string) int {
+	told := monitor.Again{}
+	answer := os.NewFile(monitor.AgainAnswer, "answer")
+	unix.CloseOnExec(monitor.AgainAnswer)
+	pid, err := startAgain(args)
+	told.Pid = pid
+	if err != nil {
+		told.Error = err.Error()
+	}
+	if json.NewEncoder(answer).Encode(told) != nil || err != nil {
+		return hint.ExitNook
+	}
+	return 0
+}
+
+func startAgain(args []string) (pid int, err error) {
+	const wanted = 2
+	if len(args) != wanted {
+		return 0, fmt.Errorf("%s: not started by a monitor", monitor.AgainName)
+	}
+	root := args[0]
+	ct := containers.Open(containersDir(root)).At(args[1])
+	cfg, err := ct.Config()
+	if err != nil {
+		return 0, err
+	}
+	e := &Engine{
+		root: root, ids: namespaces.IDs{Mode: namespaces.Mode(cfg.IDs)},
+		layers:     layers.NewStore(filepath.Join(root, "layers"), layers.IDs(cfg.IDs)),
+		containers: containers.Open(containersDir(root)),
+	}
+	var f fds
+	defer f.close()
+	r, err := e.rootFor(&f, ct, cfg)
+	if err != nil {
+		return 0, err
+	}
+	spec, err := e.spec(&f, cfg, r)
+	if err != nil {
+		return 0, err
+	}
+	spec.WaitForMaps = false
+	spec.TTY = -1
+	if cfg.TTY {
+		spec.TTY = f.copy(monitor.AgainTTY)
+	} else {
+		spec.Stdio = [3]int{-1, f.copy(monitor.AgainStdout), f.copy(monitor.AgainStderr)}
+		if cfg.OpenStdin {
+			spec.Stdio[0] = f.copy(monitor.AgainStdin)
+		}
+	}
+	report := f.copy(monitor.AgainReport)
+	if f.err != nil {
+		return 0, f.err
+	}
+	for fd := monitor.AgainAnswer; fd <= monitor.AgainTTY; fd++ {
+		unix.CloseOnExec(fd)
+	}
+	launch, err := pid1.Build(spec)
+	if err != nil {
+		return 0, err
+	}
+	defer launch.Close()
+	pid, err = launch.Program().Start(unix.CLONE_NEWPID|unix.CLONE_PARENT, report)
+	if err != nil {
+		return 0, namespaces.Explain(err)
+	}
+	// The report is read by the monitor: pid 1 and it alone hold the pipe.
+	f.drop(report)
+	_ = unix.Close(monitor.AgainReport)
+	for _, fd := range spec.Stdio {
+		f.drop(fd)
+	}
+	f.drop(spec.TTY)
+	if err := launch.Finish(); !errors.Is(err, fdpass.ErrGone) {
+		return pid, err
+	}
+	return pid, nil // the report tells why it is gone
+}

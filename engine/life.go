@@ -1,0 +1,407 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"nook/containers"
+	"nook/containers/events"
+	"nook/internal/frame"
+	"nook/internal/hint"
+	"nook/internal/raw"
+)
+
+// The verbs over a container's life. Each reads the container's record and
+// state, and asks its monitor or, where there is none, holds its lock.
+
+// Create makes a container and returns its id. It is not started.
+func (e *Engine) Create(ctx context.Context, o RunOptions) (id string, err error) {
+	h, err := e.create(ctx, o)
+	if err != nil {
+		return "", err
+	}
+	h.lock.Release()
+	return h.ID, nil
+}
+
+// RunDetached creates a container, starts it and returns its id once its
+// entrypoint runs. One that could not be started is removed again.
+func (e *Engine) RunDetached(ctx context.Context, o RunOptions) (id string, err error) {
+	o.Detach = true
+	h, err := e.create(ctx, o)
+	if err != nil {
+		return "", err
+	}
+	defer h.lock.Release()
+	if err := e.begin(ctx, h); err != nil {
+		if ctx.Err() == nil {
+			e.remove(h)
+			if o.CIDFile != "" {
+				_ = os.Remove(o.CIDFile)
+			}
+		}
+		return "", err
+	}
+	return h.ID, nil
+}
+
+// begin starts a container that is held and waits until its entrypoint runs.
+func (e *Engine) begin(ctx context.Context, h held) error {
+	s, err := e.launch(ctx, h, nil, 0)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	if err := s.runs(ctx); err != nil {
+		if ctx.Err() == nil {
+			s.wait()
+		}
+		return err
+	}
+	go s.wait() // it is a child of this process as long as that lives
+	return nil
+}
+
+// runs waits until the entrypoint runs, or ran.
+func (s *started) runs(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { _ = s.control.Close() })
+	defer stop()
+	r := frame.NewReader(s.control)
+	for {
+		kind, payload, err := r.Next()
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil:
+			return hint.Wrap(errLost, "somebody killed it, or the kernel did for want of memory: see dmesg")
+		}
+		switch kind {
+		case frame.Hello:
+			s.leaveStreams()
+		case frame.Started, frame.Exit:
+			return nil
+		case frame.Refused:
+			var rep raw.Report
+			if err := json.Unmarshal(payload, &rep); err != nil {
+				return fmt.Errorf("read the monitor's answer: %w", err)
+			}
+			return s.explain(rep)
+		}
+	}
+}
+
+// Start starts a container that doesn't run and waits until its entrypoint
+// runs. One that runs is left alone, as docker does.
+func (e *Engine) Start(ctx context.Context, nameOrID string) error {
+	h, err := e.hold(ctx, nameOrID)
+	if errors.Is(err, ErrRunning) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer h.lock.Release()
+	return e.begin(ctx, h)
+}
+
+// StartAttached is Start in the foreground: as Run, with a container that is
+// there. Streams.In counts only for one that was created to have a stdin.
+func (e *Engine) StartAttached(ctx context.Context, nameOrID string, streams Streams) (code int, err error) {
+	h, err := e.hold(ctx, nameOrID)
+	if errors.Is(err, ErrRunning) {
+		return e.Attach(ctx, nameOrID, streams)
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer h.lock.Release()
+	if !h.cfg.OpenStdin {
+		streams.In = nil
+	}
+	s, err := e.launch(ctx, h, streams.Terminal, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer s.close()
+	code, _, err = s.attach(ctx, streams)
+	if err == nil && h.cfg.Restart.Name == "" {
+		s.wait()
+	}
+	return code, err
+}
+
+// holdTime is how long a command waits for another that is at work on the same
+// container; holdStep how long between two looks.
+const (
+	holdTime = 10 * time.Second
+	holdStep = 3 * time.Millisecond
+)
+
+// hold takes a container that nobody owns. ErrRunning: its monitor lives.
+func (e *Engine) hold(ctx context.Context, nameOrID string) (held, error) {
+	ct, err := e.containers.Find(nameOrID)
+	if err != nil {
+		return held{}, err
+	}
+	lock, err := e.waitUnowned(ctx, ct)
+	if err != nil {
+		return held{}, err
+	}
+	cfg, err := ct.Config()
+	if err == nil {
+		err = e.checkIDs(cfg)
+	}
+	if err != nil {
+		lock.Release()
+		return held{}, err
+	}
+	return held{ct, cfg, lock, nil}, nil
+}
+
+// waitUnowned takes the lock of a container that doesn't run, also when
+// another command or a monitor that ends still has it for a moment.
+func (e *Engine) waitUnowned(ctx context.Context, ct containers.Container) (*containers.Lock, error) {
+	late := time.Now().Add(holdTime)
+	for {
+		lock, err := ct.TryLock()
+		if !errors.Is(err, containers.ErrBusy) {
+			return lock, err
+		}
+		state, serr := ct.State()
+		if serr == nil && state.Status.Live() {
+			return nil, hint.Errorf("nook stop it first", "container %.12s: %w", ct.ID, ErrRunning)
+		}
+		if time.Now().After(late) {
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(holdStep):
+		}
+	}
+}
+
+// live finds a container that runs.
+func (e *Engine) live(nameOrID string) (containers.Container, containers.State, error) {
+	ct, err := e.containers.Find(nameOrID)
+	if err != nil {
+		return ct, containers.State{}, err
+	}
+	state, err := ct.State()
+	if err == nil && !state.Status.Live() {
+		err = hint.Errorf("nook start it first", "container %s: %w", nameOrID, ErrNotRunning)
+	}
+	return ct, state, err
+}
+
+// ErrNotRunning says that a container doesn't run.
+var ErrNotRunning = errors.New("container is not running")
+
+// ask sends a request to the monitor of a container that runs.
+func (e *Engine) ask(ctx context.Context, nameOrID string, r containers.Request) (containers.Result, error) {
+	ct, state, err := e.live(nameOrID)
+	if err != nil {
+		return containers.Result{}, err
+	}
+	return askMonitor(ctx, ct, state, r)
+}
+
+func askMonitor(ctx context.Context, ct containers.Container, state containers.State, r containers.Request) (containers.Result, error) {
+	conn, err := ct.Connect(ctx, state)
+	if err != nil {
+		return containers.Result{}, err
+	}
+	defer conn.Close()
+	return conn.Ask(ctx, r)
+}
+
+// StopOptions say how a container is asked to end.
+type StopOptions struct {
+	Signal  string // "": the container's own
+	Timeout *int   // seconds before it is killed; nil: the container's own; negative: never
+}
+
+// Stop ends a container and waits for its end: by its stop signal and, after
+// the time-out, by SIGKILL. Its restart policy doesn't start it again. One that
+// doesn't run is left alone.
+func (e *Engine) Stop(ctx context.Context, nameOrID string, o StopOptions) error {
+	return e.stop(ctx, nameOrID, o, false)
+}
+
+func (e *Engine) stop(ctx context.Context, nameOrID string, o StopOptions, keep bool) error {
+	r := containers.Request{Verb: containers.VerbStop, Timeout: o.Timeout, Keep: keep}
+	if o.Signal != "" {
+		sig, err := containers.ParseSignal(o.Signal)
+		if err != nil {
+			return err
+		}
+		r.Signal = int(sig)
+	}
+	ct, state, err := e.live(nameOrID)
+	if errors.Is(err, ErrNotRunning) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	_, err = askMonitor(ctx, ct, state, r)
+	if errors.Is(err, containers.ErrNoMonitor) {
+		err = e.withoutSocket(ctx, ct, state, err)
+	}
+	return err
+}
+
+// withoutSocket ends a container whose monitor doesn't answer by ending the
+// monitor, which is the end of everything in it.
+func (e *Engine) withoutSocket(ctx context.Context, ct containers.Container, state containers.State, why error) error {
+	if !state.Monitor.Alive() {
+		return nil
+	}
+	if err := unix.Kill(state.Monitor.Pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+		return errors.Join(why, fmt.Errorf("kill the monitor: %w", err))
+	}
+	lock, err := e.waitUnowned(ctx, ct)
+	if errors.Is(err, containers.ErrNotFound) {
+		return nil
+	}
+	lock.Release()
+	return err
+}
+
+// Kill sends a signal to a container's first process; "" is KILL.
+func (e *Engine) Kill(ctx context.Context, nameOrID, signal string) error {
+	sig, err := containers.ParseSignal(first(signal, "KILL"))
+	if err != nil {
+		return err
+	}
+	_, err = e.ask(ctx, nameOrID, containers.Request{Verb: containers.VerbSignal, Signal: int(sig)})
+	return err
+}
+
+// Restart stops a container, if it runs, and starts it again.
+func (e *Engine) Restart(ctx context.Context, nameOrID string, o StopOptions) error {
+	if err := e.stop(ctx, nameOrID, o, true); err != nil {
+		return err
+	}
+	return e.Start(ctx, nameOrID)
+}
+
+// Pause stops every process of a container where it is.
+func (e *Engine) Pause(ctx context.Context, nameOrID string) error {
+	_, err := e.ask(ctx, nameOrID, containers.Request{Verb: containers.VerbPause})
+	return err
+}
+
+// Unpause lets a paused container go on.
+func (e *Engine) Unpause(ctx context.Context, nameOrID string) error {
+	_, err := e.ask(ctx, nameOrID, containers.Request{Verb: containers.VerbUnpause})
+	return err
+}
+
+// Wait waits until a container doesn't run and returns its exit code: at once
+// when it has ended before.
+func (e *Engine) Wait(ctx context.Context, nameOrID string) (code int, err error) {
+	ct, err := e.containers.Find(nameOrID)
+	if err != nil {
+		return 0, err
+	}
+	state, err := ct.State()
+	if err != nil {
+		return 0, err
+	}
+	if state.Status == containers.Created {
+		// docker waits for one that was never started too.
+		return e.waitStarted(ctx, ct)
+	}
+	if !state.Status.Live() {
+		return state.ExitCode, nil
+	}
+	result, err := askMonitor(ctx, ct, state, containers.Request{Verb: containers.VerbWait})
+	switch {
+	case ctx.Err() != nil:
+		return 0, ctx.Err()
+	case err == nil:
+		return result.ExitCode, nil
+	}
+	// The monitor went away between the look and the question, or was killed.
+	if state, serr := ct.State(); serr == nil && !state.Status.Live() {
+		return state.ExitCode, nil
+	}
+	return 0, err
+}
+
+// waitStarted waits for the end of a container that is not started yet.
+func (e *Engine) waitStarted(ctx context.Context, ct containers.Container) (int, error) {
+	for {
+		state, err := ct.State()
+		switch {
+		case err != nil:
+			return 0, err
+		case state.Status != containers.Created:
+			return e.Wait(ctx, ct.ID)
+		}
+		if _, err := ct.Config(); err != nil {
+			return 0, err
+		}
+		select {
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// Attach is the foreground of a container that runs, until it ends.
+func (e *Engine) Attach(ctx context.Context, nameOrID string, streams Streams) (code int, err error) {
+	ct, state, err := e.live(nameOrID)
+	if err != nil {
+		return 0, err
+	}
+	if state.Status == containers.Paused {
+		return 0, hint.Errorf("nook unpause it first", "container %s is paused", nameOrID)
+	}
+	cfg, err := ct.Config()
+	if err != nil {
+		return 0, err
+	}
+	if !cfg.OpenStdin {
+		streams.In = nil
+	}
+	conn, err := ct.Connect(ctx, state)
+	if err != nil {
+		return 0, err
+	}
+	if _, err := conn.Ask(ctx, containers.Request{Verb: containers.VerbAttach}); err != nil {
+		_ = conn.Close()
+		return 0, err
+	}
+	t := newTalk(conn, conn, streams)
+	defer t.close()
+	return t.run(ctx, nil)
+}
+
+// event tells what happened to whoever reads the events. That it can't be
+// written is no reason for anything.
+func (e *Engine) event(action string, cfg *containers.Config, more ...string) {
+	_ = events.Append(e.root, events.Container(action, cfg.ID, cfg.Name, cfg.Image, cfg.Labels, more...))
+}
+
+// ContainerTTY tells whether a container has a terminal, and a stdin.
+func (e *Engine) ContainerTTY(nameOrID string) (tty, stdin bool, err error) {
+	ct, err := e.containers.Find(nameOrID)
+	if err != nil {
+		return false, false, err
+	}
+	cfg, err := ct.Config()
+	if err != nil {
+		return false, false, err
+	}
+	return cfg.TTY, cfg.OpenStdin, nil
+}
