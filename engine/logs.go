@@ -101,7 +101,7 @@ func follow(ctx context.Context, ct containers.Container, r *logs.Reader, o Logs
 			if state.Monitor != owner {
 				stop()
 				owner = state.Monitor
-				stop = awaitEnd(owner, look)
+				stop = awaitEnd(owner, look, unix.PidfdOpen)
 			}
 		}
 		if err := r.Copy(ctx, o.Stdout, o.Stderr); err != nil || ended || r.Done() {
@@ -133,7 +133,7 @@ const lookEvery = time.Second
 
 // awaitEnd sends to look when a process has ended: a monitor that was killed
 // writes no last state. Where the host gives no pidfd it sends every second.
-func awaitEnd(p containers.Process, look chan<- struct{}) (stop func()) {
+func awaitEnd(p containers.Process, look chan<- struct{}, pidfdOpen func(pid, flags int) (int, error)) (stop func()) {
 	send := func() {
 		select {
 		case look <- struct{}{}:
@@ -143,7 +143,7 @@ func awaitEnd(p containers.Process, look chan<- struct{}) (stop func()) {
 	if p.Pid <= 0 {
 		return func() {}
 	}
-	fd, err := unix.PidfdOpen(p.Pid, unix.PIDFD_NONBLOCK)
+	fd, err := pidfdOpen(p.Pid, unix.PIDFD_NONBLOCK)
 	if !p.Alive() { // or it has the pid of one that was
 		send()
 	}

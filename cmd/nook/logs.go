@@ -1,6 +1,7 @@
 package main
 
 import (
+	"runtime"
 	"strconv"
 
 	"github.com/urfave/cli/v2"
@@ -52,6 +53,7 @@ func (s *shell) logs(c *cli.Context) error {
 	if o.Until, err = readTime("until", c.String("until"), now); err != nil {
 		return err
 	}
+	runtime.GOMAXPROCS(1) // to copy what another process writes is work for one
 	nook, err := s.engine(c.Context, c)
 	if err != nil {
 		return err

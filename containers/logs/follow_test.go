@@ -222,13 +222,26 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
-// TestFileSizeLimit cuts a write in the middle, as a full disk does: by
-// RLIMIT_FSIZE, whose EFBIG leaves what had room.
-func TestFileSizeLimit(t *testing.T) {
+// roomFor lets the file of w grow by so many bytes only while do runs:
+// RLIMIT_FSIZE cuts a write in the middle, as a full disk does, with EFBIG.
+func roomFor(t *testing.T, w *Writer, bytes int, do func()) {
+	t.Helper()
 	var old unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_FSIZE, &old); err != nil {
 		t.Fatal(err)
 	}
+	limit := unix.Rlimit{Cur: uint64(w.size) + uint64(bytes), Max: old.Max}
+	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	do()
+	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &old); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestWriteIsCutShort: half a line is no line, for followers too.
+func TestWriteIsCutShort(t *testing.T) {
 	w := newWriter(t, DefaultLimits())
 	put(t, w, "1:before\n")
 	follower, err := NewReader(w.dir, w.limits, ReadOptions{Tail: -1, Follow: true})
@@ -236,14 +249,7 @@ func TestFileSizeLimit(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer follower.Close()
-	limit := unix.Rlimit{Cur: uint64(w.size) + 2*uint64(textAt+len("line\n")) + 7, Max: old.Max}
-	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &limit); err != nil {
-		t.Fatal(err)
-	}
-	err = w.Write(Stdout, []byte("line\nline\nline\nline\n"))
-	if back := unix.Setrlimit(unix.RLIMIT_FSIZE, &old); back != nil {
-		t.Fatal(back)
-	}
+	roomFor(t, w, 2*(textAt+len("line\n"))+7, func() { err = w.Write(Stdout, []byte("line\nline\nline\nline\n")) })
 	if !errors.Is(err, unix.EFBIG) {
 		t.Errorf("got %v, want EFBIG", err)
 	}
@@ -258,6 +264,44 @@ func TestFileSizeLimit(t *testing.T) {
 	const want = "before\nline\nline\nafter\n"
 	if got := readAll(t, w.dir); got != want || out.String() != want {
 		t.Errorf("got %q, follower %q; want %q", got, out.String(), want)
+	}
+}
+
+// TestWriteGoesOnAfterTheCut: with what was not written whole.
+func TestWriteGoesOnAfterTheCut(t *testing.T) {
+	w := newWriter(t, DefaultLimits())
+	put(t, w, "1:before\n")
+	line := func(text string) []byte { return append(appendHead(nil, at(0), Stdout), text...) }
+	w.buf = bytes.Join([][]byte{line("one\n"), line("two\n"), line("three\n")}, nil)
+	var err error
+	roomFor(t, w, len(line("one\n"))+7, func() { err = w.append() })
+	if !errors.Is(err, unix.EFBIG) {
+		t.Errorf("got %v, want EFBIG", err)
+	}
+	if err := w.append(); err != nil {
+		t.Fatal(err)
+	}
+	if got := readAll(t, w.dir); got != "before\none\ntwo\nthree\n" {
+		t.Errorf("got %q", got)
+	}
+}
+
+// TestBackwardOfAFileThatShrank, as half a line was cut off.
+func TestBackwardOfAFileThatShrank(t *testing.T) {
+	name := path(t.TempDir(), 0)
+	if err := os.WriteFile(name, []byte("one\ntwo"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, size := range []int64{7, 8, 1000, 3 * blockSize} {
+		b := backward{file: f}
+		if got, err := b.newline(size); err != nil || got != 3 {
+			t.Errorf("before %d: got %d, %v, want 3", size, got, err)
+		}
 	}
 }
 

@@ -133,9 +133,7 @@ func remove(name string, evenHeld bool) bool {
 			return os.IsNotExist(err)
 		}
 		defer f.Close() // and with it the lock
-		// A file system without locks (EOPNOTSUPP and others) keeps nothing for
-		// readers: the limits matter more.
-		if err := flock(f, unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
+		if held(f) {
 			return false
 		}
 	}
@@ -150,13 +148,37 @@ func hold(dir string, number int) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
 	}
-	// Whoever has the other lock deletes the file at once and lets go.
+	// Whoever has the other lock has it for a moment only.
 	_ = flock(f, unix.LOCK_SH)
 	if deleted(f) {
 		_ = f.Close()
 		return nil, fmt.Errorf("open log: %w", os.ErrNotExist)
 	}
 	return f, nil
+}
+
+// held tells whether a reader has the file; if not, it is ours until closed. A
+// file system without locks (EOPNOTSUPP and others) keeps nothing for readers.
+func held(f *os.File) bool {
+	return errors.Is(flock(f, unix.LOCK_EX|unix.LOCK_NB), unix.EWOULDBLOCK)
+}
+
+// lagging tells whether a reader has one of the older files and none has the
+// last.
+func lagging(dir string, last int) bool {
+	has := func(n int) bool {
+		f, err := os.Open(path(dir, n))
+		if err != nil {
+			return false
+		}
+		defer f.Close()
+		return held(f)
+	}
+	if has(last) {
+		return false
+	}
+	numbers, err := list(dir)
+	return err == nil && slices.ContainsFunc(numbers, func(n int) bool { return n != last && has(n) })
 }
 
 func deleted(f *os.File) bool {

@@ -95,11 +95,23 @@ func (r *Reader) Close() error {
 func (r *Reader) begin() error {
 	for {
 		numbers, err := list(r.dir)
-		if errors.Is(err, fs.ErrNotExist) || err == nil && len(numbers) == 0 {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
 			return nil
-		}
-		if err != nil {
+		case err != nil:
 			return err
+		case len(numbers) > 0:
+		case !r.opts.Follow:
+			return nil
+		default:
+			// The first file is made here, so that a container's last words,
+			// which may be its first, are not removed with it unread.
+			f, err := openToWrite(path(r.dir, 0))
+			if err != nil {
+				return nil //nolint:nilerr // then there is nothing to hold yet
+			}
+			_ = f.Close()
+			continue
 		}
 		err = r.beginAt(numbers[0], numbers[len(numbers)-1])
 		if !errors.Is(err, fs.ErrNotExist) { // rotated away meanwhile

@@ -308,6 +308,51 @@ func TestFollowerOutlivesRemoval(t *testing.T) {
 	}
 }
 
+// TestFirstWordsAreHeld: of a container that wrote nothing, writes its last
+// words and is removed.
+func TestFirstWordsAreHeld(t *testing.T) {
+	w := newWriter(t, DefaultLimits())
+	r, err := NewReader(w.dir, w.limits, ReadOptions{Tail: 0, Follow: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, w, "1:last words")
+	if err := errors.Join(w.Close(), os.RemoveAll(w.dir)); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := errors.Join(r.Copy(t.Context(), &out, nil), r.Close()); err != nil || out.String() != "last words" {
+		t.Errorf("got %q, %v", out.String(), err)
+	}
+}
+
+// TestLaggingReadersAreKnown: Close waits for those that have not the last file
+// yet, and not for those that have it and are slow.
+func TestLaggingReadersAreKnown(t *testing.T) {
+	w := newWriter(t, Limits{Bytes: 100, Files: 1})
+	put(t, w, "1:0\n")
+	r, err := NewReader(w.dir, w.limits, ReadOptions{Tail: -1, Follow: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	for range 20 {
+		put(t, w, "1:x\n")
+	}
+	if !lagging(w.dir, w.number) {
+		t.Error("a reader of the first file doesn't lag")
+	}
+	r.Ahead()
+	if lagging(w.dir, w.number) {
+		t.Error("a reader that has all files lags")
+	}
+	other := newWriter(t, Limits{Bytes: 100, Files: 9})
+	put(t, other, "1:x\n", "1:y\n", "1:z\n", "1:z\n", "1:z\n")
+	if lagging(other.dir, other.number) {
+		t.Error("without readers one lags")
+	}
+}
+
 // TestReaderTellsAGap: a full disk took what it had not read.
 func TestReaderTellsAGap(t *testing.T) {
 	w := newWriter(t, Limits{Bytes: 100, Files: 1})

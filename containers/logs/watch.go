@@ -30,6 +30,10 @@ type Watch struct {
 	loop    sync.WaitGroup
 }
 
+// pace is how long events are gathered after one was told: a container may
+// write in thousands of pieces a second.
+const pace = 2 * time.Millisecond
+
 // pollEvery is how often a Watch without inotify looks.
 const pollEvery = 100 * time.Millisecond
 
@@ -81,6 +85,11 @@ func (w *Watch) read() {
 		}
 		w.take(buf[:n])
 		w.wake()
+		select {
+		case <-w.quit:
+			return
+		case <-time.After(pace):
+		}
 	}
 }
 

@@ -170,14 +170,22 @@ func (w *Writer) rotate() error {
 	return nil
 }
 
-// Close ends the writing.
+// patience is how long Close waits for followers.
+const patience = time.Second
+
+// Close ends the writing. It waits a moment until those who still read an
+// older file have opened the last one: then the container can be removed
+// without a loss for them. Only one that was stopped takes longer.
 func (w *Writer) Close() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.file == nil {
 		return nil
 	}
-	if w.number > w.limits.Files {
+	if w.number > 0 {
+		for end := time.Now().Add(patience); lagging(w.dir, w.number) && time.Now().Before(end); {
+			time.Sleep(time.Millisecond)
+		}
 		prune(w.dir, w.limits, false)
 	}
 	err := w.file.Close()
