@@ -151,8 +151,14 @@ func (g *staging) keepBytes(r io.Reader) (staged, error) {
 	return file, err
 }
 
-// pathOf is where a kept blob lies until commit.
-func (g *staging) pathOf(digest string) string { return g.kept[digest] }
+// pathOf is where a kept blob lies until commit, or one that was in the store
+// before.
+func (g *staging) pathOf(digest string) string {
+	if path, found := g.kept[digest]; found {
+		return path
+	}
+	return g.store.blobPath(digest)
+}
 
 // sync flushes the content of what is kept, in the background: the caller
 // unpacks meanwhile. wait reports when the disk has it all.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -58,9 +59,9 @@ const (
 // String is the letter that docker diff prints.
 func (k ChangeKind) String() string { return [...]string{"C", "A", "D"}[k] }
 
-// Changes lists what differs from the image, sorted as a walk goes: a
-// directory stands before what is in it. A directory in which something
-// changed is Modified itself.
+// Changes lists what differs from the image, sorted by path. A directory in
+// which something changed is Modified itself; what was in one that is Deleted
+// is not listed.
 func (v View) Changes(ctx context.Context) ([]Change, error) {
 	list := []Change{}
 	err := v.walk(ctx, func(c *changed) error {
@@ -72,6 +73,7 @@ func (v View) Changes(ctx context.Context) ([]Change, error) {
 	if err != nil {
 		return nil, fmt.Errorf("compare with the image: %w", err)
 	}
+	slices.SortFunc(list, func(a, b Change) int { return strings.Compare(a.Path, b.Path) })
 	return list, nil
 }
 

@@ -57,6 +57,7 @@ func Extract(ctx context.Context, r io.Reader, dir *os.File, o Options) (int64, 
 	if leave := e.leave(0); err == nil {
 		err = leave
 	}
+	e.notes()
 	return e.bytes, err
 }
 
@@ -66,7 +67,13 @@ type extraction struct {
 	buf   []byte
 	stack []level // the directories on the way to the last entry, outermost first
 	bytes int64
-	left  map[string]bool // kinds of what was left out, told once each
+	left  []leftOut
+}
+
+// leftOut counts what was left out of one kind, and tells the first of it.
+type leftOut struct {
+	kind, text string
+	more       int
 }
 
 // level is a directory that is open.
@@ -98,14 +105,26 @@ func (e *extraction) run(archive *tar.Reader) error {
 }
 
 func (e *extraction) note(kind, format string, args ...any) {
-	if e.o.Note == nil || e.left[kind] {
-		return
+	for i := range e.left {
+		if e.left[i].kind == kind {
+			e.left[i].more++
+			return
+		}
 	}
-	if e.left == nil {
-		e.left = map[string]bool{}
+	e.left = append(e.left, leftOut{kind: kind, text: fmt.Sprintf(format, args...)})
+}
+
+// notes tells what was left out, a line a kind.
+func (e *extraction) notes() {
+	for _, l := range e.left {
+		if e.o.Note == nil {
+			return
+		}
+		if l.more > 0 {
+			l.text += fmt.Sprintf(" (and %d more of the kind)", l.more)
+		}
+		e.o.Note(l.text)
 	}
-	e.left[kind] = true
-	e.o.Note(fmt.Sprintf(format, args...))
 }
 
 // rename cleans a name and puts it in its place. "" is the directory of the
@@ -286,8 +305,15 @@ func (e *extraction) put(dirfd int, base string, h *tar.Header, create func() er
 	return nil
 }
 
+// unlink removes what is no directory. What is mounted on stays (EBUSY): from
+// another mount namespace unlink(2) takes the mount away instead.
 func (e *extraction) unlink(dirfd int, base string) error {
-	err := unix.Unlinkat(dirfd, base, 0)
+	var st unix.Statx_t
+	err := unix.Statx(dirfd, base, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT, unix.STATX_TYPE, &st)
+	if err == nil && st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0 && st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return call("unlink", unix.EBUSY)
+	}
+	err = unix.Unlinkat(dirfd, base, 0)
 	if errors.Is(err, unix.EISDIR) {
 		return fmt.Errorf("%w: %w", ErrDirectory, fs.ErrExist)
 	}

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/urfave/cli/v2"
+
+	"nook/internal/hint"
+)
+
+func exportVerb() verb {
+	return verb{
+		name:    "export",
+		long:    []string{"container export"},
+		about:   "Export a container's filesystem as a tar archive",
+		usage:   "[OPTIONS] CONTAINER",
+		min:     1,
+		max:     1,
+		options: exportOptions,
+		examples: []string{
+			"nook export -o web.tar web",
+			"nook export web | nook import - web:flat",
+		},
+		run: (*shell).export,
+	}
+}
+
+func exportOptions() []option {
+	return []option{{name: "output", short: "o", value: "string", usage: "Write to a file, instead of STDOUT"}}
+}
+
+func (s *shell) export(c *cli.Context) error {
+	output := c.String("output")
+	if output == "" && asTerminal(s.stdout) != nil {
+		return hint.Errorf("use -o FILE, or redirect standard output", "an archive is not written to a terminal")
+	}
+	return work(c.Context, func(ctx context.Context) error {
+		nook, err := s.engine(ctx, c)
+		if err != nil {
+			return err
+		}
+		return s.toFile(output, func(w io.Writer) error { return nook.Export(ctx, c.Args().First(), w) })
+	})
+}
+
+// toFile writes a whole file, or, for "", standard output. A file that was
+// there stays as it was until the new one is complete.
+func (s *shell) toFile(name string, write func(io.Writer) error) error {
+	if name == "" {
+		return write(s.stdout)
+	}
+	// What is no regular file is written to: /dev/null, a fifo.
+	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() {
+		f, err := os.OpenFile(name, os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		return errors.Join(write(f), f.Close())
+	}
+	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
+	if err != nil {
+		return err
+	}
+	err = errors.Join(write(f), f.Chmod(0o600), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), name)
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
+	}
+	return err
+}
