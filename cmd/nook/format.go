@@ -44,8 +44,9 @@ func readFormat(flag, fallback string) format {
 	return format{template: unescape.Replace(flag)}
 }
 
-// writeRows prints rows. headers names the column of each field, for tables.
-func writeRows[T any](w io.Writer, f format, headers map[string]string, rows []T) error {
+// writeRows prints rows. headers names the column of each field, for tables: a
+// map with the methods that rows have.
+func writeRows[T any](w io.Writer, f format, headers any, rows []T) error {
 	if f.template == "" {
 		for _, row := range rows {
 			if err := writeJSON(w, row, ""); err != nil {

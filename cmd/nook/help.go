@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -39,7 +40,7 @@ func (s *shell) helpAll() error {
 	var common, other [][2]string
 	for _, v := range verbs() {
 		switch row := [2]string{v.name, v.about}; {
-		case strings.Contains(v.name, " "): // only the group shows it
+		case strings.Contains(v.name, " "), v.hidden: // only the group shows it, or nobody
 		case v.common:
 			common = append(common, row)
 		default:
@@ -52,6 +53,7 @@ func (s *shell) helpAll() error {
 		manage = append(manage, [2]string{g.name, g.about})
 	}
 	list(w, "Management Commands", manage)
+	slices.SortFunc(other, byName)
 	list(w, "Commands", other)
 	printOptions(w, "Global Options", globals())
 	fmt.Fprint(w, "\nRun 'nook COMMAND --help' for more information on a command.\nTo begin: nook run hello\n")
@@ -69,6 +71,7 @@ func (s *shell) helpGroup(g group) error {
 			}
 		}
 	}
+	slices.SortFunc(rows, byName)
 	list(s.stdout, "Commands", rows)
 	fmt.Fprintf(s.stdout, "\nRun 'nook %s COMMAND --help' for more information on a command.\n", g.name)
 	return nil
@@ -90,6 +93,8 @@ func (s *shell) helpVerb(v verb) error {
 	return nil
 }
 
+func byName(a, b [2]string) int { return strings.Compare(a[0], b[0]) }
+
 // list prints a title and two columns; nothing when there are no rows.
 func list(w io.Writer, title string, rows [][2]string) {
 	if len(rows) == 0 {
@@ -101,7 +106,11 @@ func list(w io.Writer, title string, rows [][2]string) {
 	}
 	fmt.Fprintf(w, "\n%s:\n", title)
 	for _, row := range rows {
-		fmt.Fprintf(w, "  %-*s  %s\n", width+1, row[0], row[1])
+		name := row[0]
+		for _, line := range wrap(row[1], 80-width-5) {
+			fmt.Fprintf(w, "  %-*s  %s\n", width+1, name, line)
+			name = ""
+		}
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 func infoVerb() verb {
 	return verb{
 		name:    "info",
+		long:    []string{"system info"},
 		about:   "Display system-wide information",
 		usage:   "[OPTIONS]",
 		common:  true,

@@ -4,17 +4,20 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 
 	"github.com/urfave/cli/v2"
 
+	"nook/containers"
+	"nook/images"
 	"nook/internal/hint"
 )
 
 func inspectVerb() verb {
 	return verb{
 		name:    "inspect",
-		about:   "Return low-level information on nook objects",
+		about:   "Return low-level information on containers and images",
 		usage:   "[OPTIONS] NAME|ID [NAME|ID...]",
 		min:     1,
 		max:     -1,
@@ -24,8 +27,28 @@ func inspectVerb() verb {
 }
 
 func inspectOptions() []option {
+	return append(containerInspectOptions(),
+		option{name: "type", value: "string", usage: "Only inspect objects of the given type: container or image"})
+}
+
+func containerInspectVerb() verb {
+	return verb{
+		name:    "container inspect",
+		long:    []string{"container inspect"},
+		about:   "Display detailed information on one or more containers",
+		usage:   "[OPTIONS] CONTAINER [CONTAINER...]",
+		min:     1,
+		max:     -1,
+		options: containerInspectOptions,
+		run: func(s *shell, c *cli.Context) error {
+			return s.inspectObjects(c, inspectContainer)
+		},
+	}
+}
+
+func containerInspectOptions() []option {
 	return append(imageInspectOptions(),
-		option{name: "type", value: "string", usage: "Only inspect objects of the given type: image"})
+		option{name: "size", short: "s", usage: "Display total file sizes of containers"})
 }
 
 func imageInspectVerb() verb {
@@ -37,7 +60,9 @@ func imageInspectVerb() verb {
 		min:     1,
 		max:     -1,
 		options: imageInspectOptions,
-		run:     (*shell).inspect,
+		run: func(s *shell, c *cli.Context) error {
+			return s.inspectObjects(c, inspectImage)
+		},
 	}
 }
 
@@ -49,10 +74,42 @@ func imageInspectOptions() []option {
 
 func (s *shell) inspect(c *cli.Context) error {
 	switch kind := c.String("type"); kind {
-	case "", "image":
+	case "":
+		return s.inspectObjects(c, inspectAny)
+	case "container":
+		return s.inspectObjects(c, inspectContainer)
+	case "image":
+		return s.inspectObjects(c, inspectImage)
 	default:
-		return hint.Errorf("image is known", "invalid value %q for --type", kind)
+		return hint.Errorf("container and image are known", "invalid value %q for --type", kind)
 	}
+}
+
+// inspector finds what a name stands for.
+type inspector func(ctx context.Context, nook backend, name string, size bool) (any, error)
+
+func inspectContainer(ctx context.Context, nook backend, name string, size bool) (any, error) {
+	return nook.InspectContainer(ctx, name, size)
+}
+
+func inspectImage(ctx context.Context, nook backend, name string, _ bool) (any, error) {
+	return nook.InspectImage(ctx, name)
+}
+
+// inspectAny looks for a container first, as docker does.
+func inspectAny(ctx context.Context, nook backend, name string, size bool) (any, error) {
+	container, err := nook.InspectContainer(ctx, name, size)
+	if !errors.Is(err, containers.ErrNotFound) {
+		return container, err
+	}
+	image, err := nook.InspectImage(ctx, name)
+	if errors.Is(err, images.ErrNotFound) {
+		return nil, hint.Errorf("nook ps -a and nook images show what there is", "no such object: %s: neither a container nor an image", name)
+	}
+	return image, err
+}
+
+func (s *shell) inspectObjects(c *cli.Context, inspect inspector) error {
 	return work(c.Context, func(ctx context.Context) error {
 		nook, err := s.engine(ctx, c)
 		if err != nil {
@@ -60,7 +117,7 @@ func (s *shell) inspect(c *cli.Context) error {
 		}
 		found := []any{}
 		missing := s.each(ctx, c.Args().Slice(), func(name string) error {
-			object, err := nook.InspectImage(ctx, name)
+			object, err := inspect(ctx, nook, name, c.Bool("size"))
 			if err == nil {
 				found = append(found, object)
 			}

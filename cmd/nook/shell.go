@@ -23,6 +23,7 @@ type backend interface {
 	filesystem
 	lifecycle
 	shower
+	watcher
 	Load(context.Context, engine.LoadOptions) ([]images.Image, error)
 	Import(context.Context, engine.ImportOptions) (images.Image, error)
 	Images(context.Context) ([]images.Image, error)

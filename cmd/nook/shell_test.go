@@ -42,6 +42,8 @@ func golden(t *testing.T, name, got string) {
 
 // fake is an engine that remembers what it was asked.
 type fake struct {
+	unasked
+	fakeShower
 	options engine.Options
 	run     engine.RunOptions
 	streams engine.Streams
@@ -55,6 +57,9 @@ type fake struct {
 	err     error
 	during  func() // called by Run
 }
+
+// unasked panics where a test meets a method that fake has no own of.
+type unasked struct{ backend }
 
 func (f *fake) Load(_ context.Context, o engine.LoadOptions) ([]images.Image, error) {
 	f.load = o
@@ -70,12 +75,12 @@ func (f *fake) Images(context.Context) ([]images.Image, error) { return f.images
 
 func (f *fake) InspectImage(_ context.Context, name string) (any, error) {
 	if strings.HasPrefix(name, "no") {
-		return nil, hint.Errorf("see nook images", "no such image: %s", name)
+		return nil, hint.Errorf("see nook images", "%w: %s", images.ErrNotFound, name)
 	}
 	return f.object, nil
 }
 
-func (f *fake) RemoveContainer(_ context.Context, name string) error {
+func (f *fake) RemoveContainer(_ context.Context, name string, _ engine.RemoveOptions) error {
 	f.asked = append(f.asked, name)
 	return f.err
 }
@@ -159,7 +164,7 @@ func TestCommandLineErrors(t *testing.T) {
 		{"run -it x", "nook: the input device is not a TTY\nhint: leave out -t when standard input is no terminal\n"},
 		{"run --env-file /nosuch x", "nook: read env file /nosuch: no such file or directory\n"},
 		{"run -l =x y", "nook: invalid label \"=x\": empty name\nhint: see nook run --help\n"},
-		{"inspect --type volume x", "nook: invalid value \"volume\" for --type\nhint: image is known\n"},
+		{"inspect --type volume x", "nook: invalid value \"volume\" for --type\nhint: container and image are known\n"},
 		{"images --format {{", "nook: template \"{{\": 1: unclosed action\nhint: a template is Go's: {{.ID}}, {{json .}}\n"},
 	} {
 		t.Run(test.args, func(t *testing.T) {
@@ -232,14 +237,16 @@ func TestSeveralNamesAreAllDone(t *testing.T) {
 
 func TestHelpIsGolden(t *testing.T) {
 	for file, args := range map[string]string{
-		"help":         "--help",
-		"help-run":     "run --help",
-		"help-image":   "image --help",
-		"help-load":    "load --help",
-		"help-images":  "images --help",
-		"help-rmi":     "image rm --help",
-		"help-inspect": "help inspect",
-		"help-logs":    "logs --help",
+		"help":           "--help",
+		"help-run":       "run --help",
+		"help-image":     "image --help",
+		"help-container": "container",
+		"help-ps":        "container ls --help",
+		"help-load":      "load --help",
+		"help-images":    "images --help",
+		"help-rmi":       "image rm --help",
+		"help-inspect":   "help inspect",
+		"help-logs":      "logs --help",
 	} {
 		t.Run(args, func(t *testing.T) {
 			stdout, stderr, code := typed(t, &fake{}, nil, strings.Fields(args)...)
@@ -248,7 +255,8 @@ func TestHelpIsGolden(t *testing.T) {
 			}
 			golden(t, file+".txt", stdout)
 			rows := strings.Split(strings.TrimSuffix(stdout, "\n"), "\n")
-			if len(rows) > 32 {
+			lists := file == "help" || file == "help-run" || file == "help-container" // of everything there is
+			if len(rows) > 32 && !lists {
 				t.Errorf("%d lines, more than a screen", len(rows))
 			}
 			for _, row := range rows {
