@@ -116,9 +116,11 @@ func begin() (*monitor, error) {
 
 // run is the container from its first start to its last end.
 func (m *monitor) run() error {
+	// Its streams first: the command may send input at once.
+	l := m.inherited()
+	m.hub.feed(l.io)
 	m.greetFirst()
 	m.watchLeash()
-	l := m.inherited()
 	err := m.begun(l, os.NewFile(fdReport, "report"))
 	if err != nil {
 		return m.refused(l, err)

@@ -74,7 +74,7 @@ func (s *stdio) pump(h *hub, log *logs.Writer) {
 
 const pumpSize = 64 << 10
 
-func (s *stdio) copy(f *os.File, h *hub, kind frame.Kind, log *logs.Writer, stream logs.Stream) {
+func (s *stdio) copy(f *os.File, h *hub, kind frame.Kind, record *logs.Writer, stream logs.Stream) {
 	if f == nil {
 		return
 	}
@@ -86,10 +86,10 @@ func (s *stdio) copy(f *os.File, h *hub, kind frame.Kind, log *logs.Writer, stre
 		for {
 			n, err := f.Read(buf)
 			if n > 0 {
-				if log != nil {
+				if record != nil {
 					// A log that can't be written, as on a full disk, is no
 					// reason to stop the container.
-					_ = log.Write(stream, buf[:n])
+					_ = record.Write(stream, buf[:n])
 				}
 				h.send(kind, buf[:n])
 			}
