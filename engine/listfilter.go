@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"context"
 	"errors"
 	"maps"
 	"regexp"
@@ -43,7 +42,7 @@ func (f *listFilter) apply(list []record) []record {
 
 // filter reads the filters. Those about an image or another container look it
 // up once.
-func (e *Engine) filter(ctx context.Context, o ListOptions, list []containers.Container) (*listFilter, error) {
+func (e *Engine) filter(o ListOptions) (*listFilter, error) {
 	f := &listFilter{all: o.All, last: o.Last}
 	for _, key := range slices.Sorted(maps.Keys(o.Filters)) {
 		values := o.Filters[key]
@@ -65,9 +64,9 @@ func (e *Engine) filter(ctx context.Context, o ListOptions, list []containers.Co
 			f.all = true
 			test, err = exitedWith(values)
 		case "before", "since":
-			test, err = e.besides(key == "before", values, list)
+			test, err = e.besides(key == "before", values)
 		case "ancestor":
-			test, err = e.descendants(ctx, values)
+			test, err = e.descendants(values)
 		case "volume":
 			test = func(r *record) bool { return mountsOneOf(r, values) }
 		case "network":
@@ -158,7 +157,7 @@ func exitedWith(values []string) (func(*record) bool, error) {
 
 // besides keeps those that are older than all of the containers that are
 // named, or younger.
-func (e *Engine) besides(older bool, values []string, list []containers.Container) (func(*record) bool, error) {
+func (e *Engine) besides(older bool, values []string) (func(*record) bool, error) {
 	var others []time.Time
 	for _, v := range values {
 		ct, err := e.containers.Find(v)
@@ -183,7 +182,7 @@ func (e *Engine) besides(older bool, values []string, list []containers.Containe
 
 // descendants keeps those made from one of the images, or from one that was
 // made from it. An image that isn't there has none.
-func (e *Engine) descendants(_ context.Context, values []string) (func(*record) bool, error) {
+func (e *Engine) descendants(values []string) (func(*record) bool, error) {
 	var ids []string
 	var chains [][]string
 	for _, v := range values {
