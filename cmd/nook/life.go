@@ -216,6 +216,7 @@ func startVerb() verb {
 }
 
 func (s *shell) start(c *cli.Context) error {
+	mostlyWaits()
 	if !c.Bool("attach") && !c.Bool("interactive") {
 		return work(c.Context, func(ctx context.Context) error {
 			nook, err := s.engine(ctx, c)
@@ -266,6 +267,7 @@ func attachVerb() verb {
 func (s *shell) foreground(c *cli.Context, name string, stdin, signals bool,
 	do func(context.Context, backend, engine.Streams) (int, error),
 ) error {
+	mostlyWaits()
 	keys, err := detachKeys(c)
 	if err != nil {
 		return err
@@ -368,6 +370,7 @@ func execVerb() verb {
 }
 
 func (s *shell) exec(c *cli.Context) error {
+	mostlyWaits()
 	keys, err := detachKeys(c)
 	if err != nil {
 		return err

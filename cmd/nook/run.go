@@ -69,9 +69,7 @@ func createOptions() []option {
 }
 
 func (s *shell) run(c *cli.Context) error {
-	// This command mostly waits for other processes. One thread for its
-	// goroutines spares it waking others, a fifth of its time.
-	runtime.GOMAXPROCS(1)
+	mostlyWaits()
 	o, err := s.readRunOptions(c)
 	if err != nil {
 		return err
@@ -101,6 +99,10 @@ func (s *shell) run(c *cli.Context) error {
 		return nook.Run(c.Context, o, streams)
 	})
 }
+
+// mostlyWaits is for a command that waits for other processes: one thread for
+// its goroutines spares it waking others, a fifth of its time.
+func mostlyWaits() { runtime.GOMAXPROCS(1) }
 
 func (s *shell) runDetached(c *cli.Context, o engine.RunOptions) error {
 	return work(c.Context, func(ctx context.Context) error {

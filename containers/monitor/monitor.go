@@ -29,6 +29,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"nook/containers"
+	"nook/containers/events"
 	"nook/containers/logs"
 	"nook/containers/pause"
 	"nook/internal/atomicfile"
@@ -50,6 +51,8 @@ type monitor struct {
 	sessions  sync.WaitGroup // exec'ed processes
 	answering sync.WaitGroup // requests that get an answer
 	pausing   sync.Mutex
+	events    chan events.Event
+	recorded  chan struct{}
 
 	mu      sync.Mutex
 	state   containers.State
@@ -104,6 +107,7 @@ func begin() (*monitor, error) {
 	m := &monitor{
 		container: containers.At(dir), root: rootOf(dir),
 		stopped: make(chan struct{}), done: make(chan struct{}),
+		events: make(chan events.Event, eventQueue), recorded: make(chan struct{}),
 	}
 	if m.config, err = m.container.Config(); err != nil {
 		return nil, err
@@ -111,6 +115,7 @@ func begin() (*monitor, error) {
 	m.log = logs.NewWriter(dir, logs.DefaultLimits())
 	m.hub.stdinOnce = m.config.StdinOnce
 	m.hub.signal = m.signal
+	go m.record()
 	return m, nil
 }
 
@@ -320,6 +325,7 @@ func (m *monitor) settle() error {
 	close(m.done)
 	m.answered()
 	m.hub.end()
+	m.lastEvents()
 	return err
 }
 

@@ -189,10 +189,36 @@ func (m *monitor) watchLeash() {
 	}()
 }
 
-// event tells what happened to whoever reads nook events. That it can't be
-// written is no reason for anything.
+// event tells what happened to whoever reads nook events, in the order of the
+// calls, and lets nobody wait for it.
 func (m *monitor) event(action string, more ...string) {
-	_ = events.Append(m.root, events.Container(action, m.config.ID, m.name(), m.config.Image, m.config.Labels, more...))
+	ev := events.Container(action, m.config.ID, m.config.Name, m.config.Image, m.config.Labels, more...)
+	select {
+	case m.events <- ev:
+	default: // a disk that hangs is no reason to hang
+	}
+}
+
+// eventQueue is how many events may wait to be written.
+const eventQueue = 64
+
+// record writes the events. That they can't be written is no reason for
+// anything.
+func (m *monitor) record() {
+	defer close(m.recorded)
+	for ev := range m.events {
+		if ev.Action == "" { // there are no more
+			return
+		}
+		ev.Actor.Attributes["name"] = m.name()
+		_ = events.Append(m.root, ev)
+	}
+}
+
+// lastEvents waits until all of them are written.
+func (m *monitor) lastEvents() {
+	m.events <- events.Event{}
+	<-m.recorded
 }
 
 // failure writes to the log what no client is there to be told.
