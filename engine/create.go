@@ -75,6 +75,7 @@ func (e *Engine) create(ctx context.Context, o RunOptions) (held, error) {
 		e.remove(h)
 		return held{}, err
 	}
+	e.event("create", cfg)
 	return h, nil
 }
 

@@ -8,11 +8,13 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"nook/containers"
+	"nook/containers/events"
 	"nook/internal/frame"
 	"nook/internal/hint"
 	"nook/internal/raw"
@@ -44,6 +46,9 @@ func (e *Engine) Run(ctx context.Context, o RunOptions, streams Streams) (code i
 	}
 	defer s.close()
 	code, running, err = s.attach(ctx, streams)
+	if s.settled {
+		e.wholeLife(h.cfg, s.began, code)
+	}
 	lost := errors.Is(err, errLost)
 	if err == nil || !running || lost {
 		s.wait()
@@ -59,6 +64,16 @@ func (e *Engine) Run(ctx context.Context, o RunOptions, streams Streams) (code i
 		err = hint.Wrap(err, "somebody killed it, or the kernel did for want of memory: see dmesg")
 	}
 	return code, err
+}
+
+// wholeLife tells the events of a container whose monitor never started.
+func (e *Engine) wholeLife(cfg *containers.Config, began time.Time, code int) {
+	tell := func(action string, more ...string) events.Event {
+		return events.Container(action, cfg.ID, cfg.Name, cfg.Image, cfg.Labels, more...)
+	}
+	start := tell("start")
+	start.Time, start.TimeNano = began.Unix(), began.UnixNano()
+	_ = events.Append(e.root, start, tell("die", "exitCode", strconv.Itoa(code)), tell("destroy"))
 }
 
 // launch starts a container in the first way that this host allows.
@@ -140,6 +155,7 @@ func (s *started) settle(siginfo []byte, streams Streams) (code int, err error) 
 			_ = s.control.Close()
 			return code, nil
 		}
+		s.settled = true
 	}
 	// A monitor that is gone is one less to wait for.
 	_ = frame.Write(s.control, frame.Done, nil)

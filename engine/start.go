@@ -30,8 +30,11 @@ type started struct {
 	launch  *pid1.Launch
 	program *raw.Program
 	// What the monitor has too, for a container that ends before it starts.
-	container      containers.Container
-	lock           *containers.Lock
+	container containers.Container
+	lock      *containers.Lock
+	began     time.Time
+	// settled: the container ended before its monitor started, and is gone.
+	settled        bool
 	name           string
 	report         *os.File
 	stdout, stderr *os.File // nil for none
@@ -126,7 +129,7 @@ func (e *Engine) start(ctx context.Context, h held, tty Terminal, patience time.
 	}
 	s = &started{
 		pid: pid, launch: launch, program: program, container: ct, name: cfg.Name,
-		lock: h.lock, control: f.file(ours, "control"), report: f.file(reportR, "report"),
+		lock: h.lock, began: time.Now(), control: f.file(ours, "control"), report: f.file(reportR, "report"),
 		stdout: f.file(std.stdout, "stdout"), stderr: f.file(std.stderr, "stderr"),
 	}
 	f.drop(reportW)

@@ -190,6 +190,8 @@ func (m *monitor) live(l *life) (code int, err error) {
 		if err := m.started(l); err != nil {
 			return 0, err
 		}
+	} else {
+		m.event("start")
 	}
 	status, err := reap(l.pid)
 	if err != nil {

@@ -94,7 +94,9 @@ func (m *monitor) stop(gone context.Context, req containers.Request) (containers
 		_ = m.unpause()
 		m.event("kill", "signal", fmt.Sprint(int(sig)))
 		_ = unix.Kill(l.pid, sig)
-		go m.kills(l, timeout)
+		if sig != unix.SIGKILL {
+			go m.kills(l, timeout)
+		}
 	}
 	result := m.wait(gone)
 	m.event("stop")
