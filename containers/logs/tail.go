@@ -55,11 +55,11 @@ func stream(h head) int {
 // find goes backward from the file last, which is held, through those before.
 // It returns the one it ended at, which is held in its place.
 func (t *tail) find(dir string, last *segment) (*segment, error) {
-	st, err := last.file.Stat()
+	size, err := sizeOf(last.file)
 	if err != nil {
-		return last, fmt.Errorf("read log: %w", err)
+		return last, err
 	}
-	at, size := last, st.Size()
+	at := last
 	for {
 		more, err := t.search(at, size, at == last)
 		if err != nil || !more || at.number == 0 {
