@@ -33,11 +33,11 @@ func (e *Engine) Exec(ctx context.Context, nameOrID string, o ExecOptions, strea
 			return 0, fmt.Errorf("read the terminal's size: %w", err)
 		}
 	}
-	ct, state, err := e.live(nameOrID)
+	ct, err := e.containers.Find(nameOrID)
 	if err != nil {
 		return 0, err
 	}
-	conn, err := ct.Connect(ctx, state)
+	conn, err := connect(ctx, ct)
 	if err != nil {
 		return 0, err
 	}
@@ -62,11 +62,11 @@ func environ(list []string) []string {
 // published port is needed. network is tcp, udp or unix (a path in the
 // container); a host is an address or localhost.
 func (e *Engine) Dial(ctx context.Context, nameOrID, network, address string) (net.Conn, error) {
-	ct, state, err := e.live(nameOrID)
+	ct, err := e.containers.Find(nameOrID)
 	if err != nil {
 		return nil, err
 	}
-	conn, err := ct.Connect(ctx, state)
+	conn, err := connect(ctx, ct)
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"time"
 
@@ -206,20 +207,57 @@ var ErrNotRunning = errors.New("container is not running")
 
 // ask sends a request to the monitor of a container that runs.
 func (e *Engine) ask(ctx context.Context, nameOrID string, r containers.Request) (containers.Result, error) {
-	ct, state, err := e.live(nameOrID)
+	ct, err := e.containers.Find(nameOrID)
 	if err != nil {
 		return containers.Result{}, err
 	}
-	return askMonitor(ctx, ct, state, r)
+	return askMonitor(ctx, ct, r)
 }
 
-func askMonitor(ctx context.Context, ct containers.Container, state containers.State, r containers.Request) (containers.Result, error) {
-	conn, err := ct.Connect(ctx, state)
+// askMonitor is ask for a container that was found.
+func askMonitor(ctx context.Context, ct containers.Container, r containers.Request) (containers.Result, error) {
+	conn, err := connect(ctx, ct)
 	if err != nil {
 		return containers.Result{}, err
 	}
 	defer conn.Close()
-	return conn.Ask(ctx, r)
+	result, err := conn.Ask(ctx, r)
+	if errors.Is(err, containers.ErrNoMonitor) {
+		// It ended meanwhile; or it was killed, and the container with it.
+		if again, cerr := connect(ctx, ct); cerr != nil {
+			return result, cerr
+		} else if cerr := again.Close(); cerr != nil {
+			return result, cerr
+		}
+	}
+	return result, err
+}
+
+// connect connects to the monitor of a container that runs. A monitor that
+// ends takes its socket away a moment before or after it says so.
+func connect(ctx context.Context, ct containers.Container) (*containers.Conn, error) {
+	late := time.Now().Add(holdTime)
+	for {
+		state, err := ct.State()
+		if err == nil && !state.Status.Live() {
+			err = hint.Errorf("nook start it first", "container %.12s: %w", ct.ID, ErrNotRunning)
+		}
+		if err != nil {
+			return nil, err
+		}
+		conn, err := ct.Connect(ctx, state)
+		if err == nil || !errors.Is(err, containers.ErrNoMonitor) || state.Socket == "" || time.Now().After(late) {
+			return conn, err
+		}
+		if _, err := ct.Config(); errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("container %.12s: %w", ct.ID, containers.ErrNotFound)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(holdStep):
+		}
+	}
 }
 
 // StopOptions say how a container is asked to end.
@@ -244,35 +282,38 @@ func (e *Engine) stop(ctx context.Context, nameOrID string, o StopOptions, keep 
 		}
 		r.Signal = int(sig)
 	}
-	ct, state, err := e.live(nameOrID)
-	if errors.Is(err, ErrNotRunning) {
-		return nil
-	}
+	ct, err := e.containers.Find(nameOrID)
 	if err != nil {
 		return err
 	}
-	_, err = askMonitor(ctx, ct, state, r)
-	if errors.Is(err, containers.ErrNoMonitor) {
-		err = e.withoutSocket(ctx, ct, state, err)
+	_, err = askMonitor(ctx, ct, r)
+	switch {
+	case errors.Is(err, ErrNotRunning):
+		return nil
+	case errors.Is(err, containers.ErrNoMonitor):
+		return e.withoutSocket(ctx, ct, err)
 	}
 	return err
 }
 
 // withoutSocket ends a container whose monitor doesn't answer by ending the
 // monitor, which is the end of everything in it.
-func (e *Engine) withoutSocket(ctx context.Context, ct containers.Container, state containers.State, why error) error {
-	if !state.Monitor.Alive() {
-		return nil
+func (e *Engine) withoutSocket(ctx context.Context, ct containers.Container, why error) error {
+	state, err := ct.State()
+	if err != nil || !state.Status.Live() {
+		return err
 	}
 	if err := unix.Kill(state.Monitor.Pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
 		return errors.Join(why, fmt.Errorf("kill the monitor: %w", err))
 	}
-	lock, err := e.waitUnowned(ctx, ct)
-	if errors.Is(err, containers.ErrNotFound) {
-		return nil
+	for state.Monitor.Alive() {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(holdStep):
+		}
 	}
-	lock.Release()
-	return err
+	return nil
 }
 
 // Kill sends a signal to a container's first process; "" is KILL.
@@ -323,18 +364,13 @@ func (e *Engine) Wait(ctx context.Context, nameOrID string) (code int, err error
 	if !state.Status.Live() {
 		return state.ExitCode, nil
 	}
-	result, err := askMonitor(ctx, ct, state, containers.Request{Verb: containers.VerbWait})
-	switch {
-	case ctx.Err() != nil:
-		return 0, ctx.Err()
-	case err == nil:
-		return result.ExitCode, nil
+	result, err := askMonitor(ctx, ct, containers.Request{Verb: containers.VerbWait})
+	if errors.Is(err, ErrNotRunning) {
+		// It ended between the look and the question, or was killed.
+		state, err = ct.State()
+		return state.ExitCode, err
 	}
-	// The monitor went away between the look and the question, or was killed.
-	if state, serr := ct.State(); serr == nil && !state.Status.Live() {
-		return state.ExitCode, nil
-	}
-	return 0, err
+	return result.ExitCode, err
 }
 
 // waitStarted waits for the end of a container that is not started yet.
@@ -374,7 +410,7 @@ func (e *Engine) Attach(ctx context.Context, nameOrID string, streams Streams) (
 	if !cfg.OpenStdin {
 		streams.In = nil
 	}
-	conn, err := ct.Connect(ctx, state)
+	conn, err := connect(ctx, ct)
 	if err != nil {
 		return 0, err
 	}

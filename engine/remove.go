@@ -55,19 +55,13 @@ func (e *Engine) RemoveContainer(ctx context.Context, nameOrID string, o RemoveO
 
 // end kills a container that runs and takes it.
 func (e *Engine) end(ctx context.Context, ct containers.Container) (*containers.Lock, error) {
-	state, err := ct.State()
-	if err != nil {
-		return nil, err
+	none := 0
+	_, err := askMonitor(ctx, ct, containers.Request{Verb: containers.VerbStop, Signal: int(unix.SIGKILL), Timeout: &none})
+	if errors.Is(err, containers.ErrNoMonitor) {
+		err = e.withoutSocket(ctx, ct, err)
 	}
-	if state.Status.Live() {
-		none := 0
-		_, err := askMonitor(ctx, ct, state, containers.Request{Verb: containers.VerbStop, Signal: int(unix.SIGKILL), Timeout: &none})
-		if errors.Is(err, containers.ErrNoMonitor) {
-			err = e.withoutSocket(ctx, ct, state, err)
-		}
-		if err != nil {
-			return nil, err
-		}
+	if err != nil && !errors.Is(err, ErrNotRunning) {
+		return nil, err
 	}
 	return e.waitUnowned(ctx, ct)
 }

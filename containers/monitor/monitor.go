@@ -311,11 +311,11 @@ func notStartedCode(e unix.Errno) int {
 func (m *monitor) settle() error {
 	m.sessions.Wait()
 	_ = m.log.Close()
-	m.unlisten()
 	m.mu.Lock()
 	remove := m.config.Remove && !m.keep
 	m.state.Status, m.state.Pid, m.state.Monitor = containers.Exited, 0, containers.Process{}
-	state := m.state
+	state, socket := m.state, m.state.Socket
+	state.Socket = ""
 	m.mu.Unlock()
 	var err error
 	if remove {
@@ -324,6 +324,8 @@ func (m *monitor) settle() error {
 	} else {
 		err = m.container.WriteState(state, m.durable())
 	}
+	// Now nobody looks for it any more.
+	unlisten(socket)
 	close(m.done)
 	m.answered()
 	m.hub.end()

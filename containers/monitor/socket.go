@@ -71,15 +71,14 @@ func (m *monitor) serve(l *net.UnixListener) {
 }
 
 // unlisten takes the socket's name away.
-func (m *monitor) unlisten() {
-	switch m.state.Socket {
+func unlisten(socket string) {
+	switch socket {
 	case "":
 	case beside:
 		_ = os.Remove(besidePath())
 	default:
-		_ = os.Remove(m.state.Socket)
+		_ = os.Remove(socket)
 	}
-	m.state.Socket = ""
 }
 
 // openRuntimeDir makes the directory, and refuses one that another user put in
