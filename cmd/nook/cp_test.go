@@ -79,7 +79,7 @@ func TestCpAsksTheEngine(t *testing.T) {
 		"cp -aL a b:/c":   "[CopyInto {Container:b Path:/c Local:a Follow:true Archive:true}]",
 		"cp b:/c a -q":    "[CopyOutOf {Container:b Path:/c Local:a Follow:false Archive:false}]",
 		"cp b:/c - -L":    "[CopyOutTo {Container:b Path:/c Local:- Follow:true Archive:false}]",
-		"cp -a - b:/c":    "[CopyTo b /c  {Owners:true}]",
+		"cp -a - b:/c":    "[CopyTo b /c standard input {Owners:true}]",
 		"diff web":        "[Diff web]",
 		"export web":      "[Export web]",
 		"commit web":      "[Commit web {Ref: Author: Message: Changes:[] NoPause:false}]",

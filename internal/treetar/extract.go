@@ -26,6 +26,7 @@ type Options struct {
 	From, To string
 	// Follow opens a directory that some entry's path needs and that is a
 	// symlink, by its path below the directory of the extraction; nil refuses.
+	// A symlink of the stream itself is always refused.
 	Follow func(unsafePath string) (*os.File, error)
 	// Note is told what was left out; nil: nobody listens.
 	Note func(text string)
@@ -52,7 +53,7 @@ func Extract(ctx context.Context, r io.Reader, dir *os.File, o Options) (int64, 
 		return 0, &os.PathError{Op: "open", Path: dir.Name(), Err: err}
 	}
 	e.stack = []level{{fd: fd}}
-	err = e.run(tar.NewReader(r))
+	err = e.run(r)
 	// What was made gets its modes and times also after an error.
 	if leave := e.leave(0); err == nil {
 		err = leave
@@ -68,6 +69,8 @@ type extraction struct {
 	stack []level // the directories on the way to the last entry, outermost first
 	bytes int64
 	left  []leftOut
+	// links are the symlinks that the stream made, kept for Follow.
+	links map[inode]bool
 }
 
 // leftOut counts what was left out of one kind, and tells the first of it.
@@ -83,13 +86,20 @@ type level struct {
 	made *tar.Header // of one that was made here: set when it is left
 }
 
-func (e *extraction) run(archive *tar.Reader) error {
+func (e *extraction) run(r io.Reader) error {
+	in := &positioned{r: r}
+	archive := tar.NewReader(in)
+	var read int64 // where the last entry's content ended
 	for {
 		if err := e.ctx.Err(); err != nil {
 			return err
 		}
 		h, err := archive.Next()
 		if errors.Is(err, io.EOF) {
+			// archive/tar takes an end amid padding for a good one.
+			if in.at%512 != 0 && in.at != read {
+				return fmt.Errorf("read the tar stream: %w", io.ErrUnexpectedEOF)
+			}
 			return nil
 		}
 		if errors.Is(err, tar.ErrHeader) {
@@ -101,7 +111,20 @@ func (e *extraction) run(archive *tar.Reader) error {
 		if err := e.entry(h, archive); err != nil {
 			return fmt.Errorf("%s: %w", printable(h.Name), err)
 		}
+		read = in.at
 	}
+}
+
+// positioned is a reader that knows how much was read.
+type positioned struct {
+	r  io.Reader
+	at int64
+}
+
+func (p *positioned) Read(b []byte) (int, error) {
+	n, err := p.r.Read(b)
+	p.at += int64(n)
+	return n, err
 }
 
 func (e *extraction) note(kind, format string, args ...any) {
@@ -172,7 +195,7 @@ func (e *extraction) entry(h *tar.Header, content io.Reader) error {
 	case tar.TypeReg, tar.TypeCont, tar.TypeGNUSparse:
 		return e.file(dirfd, base, h, content)
 	case tar.TypeSymlink:
-		return e.put(dirfd, base, h, func() error { return call("symlink", unix.Symlinkat(h.Linkname, dirfd, base)) })
+		return e.symlink(dirfd, base, h)
 	case tar.TypeFifo:
 		return e.put(dirfd, base, h, func() error { return call("mkfifo", unix.Mknodat(dirfd, base, unix.S_IFIFO|0o600, 0)) })
 	case tar.TypeLink:
@@ -233,7 +256,7 @@ func (e *extraction) open(parts []string) (fd int, made *tar.Header, err error) 
 		}
 		fd, err = openDir(e.top(), base)
 		return fd, &tar.Header{Mode: 0o755}, call("open", err)
-	case e.o.Follow != nil && (errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENOTDIR)):
+	case e.o.Follow != nil && !e.linked(base) && (errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENOTDIR)):
 		f, err := e.o.Follow(strings.Join(parts, "/"))
 		if err != nil {
 			return -1, nil, err
@@ -243,6 +266,14 @@ func (e *extraction) open(parts []string) (fd int, made *tar.Header, err error) 
 		return fd, nil, call("open", err)
 	}
 	return -1, nil, call("open", err)
+}
+
+// linked says whether an entry of the innermost directory is a symlink of the
+// stream.
+func (e *extraction) linked(base string) bool {
+	var st unix.Stat_t
+	err := unix.Fstatat(e.top(), base, &st, unix.AT_SYMLINK_NOFOLLOW)
+	return err != nil || e.links[inode{st.Dev, st.Ino}]
 }
 
 func openDir(dirfd int, base string) (int, error) {
@@ -321,6 +352,22 @@ func (e *extraction) unlink(dirfd int, base string) error {
 		return nil
 	}
 	return call("unlink", err)
+}
+
+func (e *extraction) symlink(dirfd int, base string, h *tar.Header) error {
+	err := e.put(dirfd, base, h, func() error { return call("symlink", unix.Symlinkat(h.Linkname, dirfd, base)) })
+	if err != nil || e.o.Follow == nil {
+		return err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstatat(dirfd, base, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return call("fstatat", err)
+	}
+	if e.links == nil {
+		e.links = map[inode]bool{}
+	}
+	e.links[inode{st.Dev, st.Ino}] = true
+	return nil
 }
 
 // link makes a hard link to an entry that came before. Its parent is found

@@ -163,7 +163,7 @@ func (e *extraction) chown(h *tar.Header, set func(Owned) error) error {
 	}
 	o := e.o.Owner(Owned{uint32(h.Uid), uint32(h.Gid)})
 	err := set(o)
-	if o != (Owned{}) && (errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EPERM)) {
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EPERM) {
 		e.note("owner", "%s: its owner %d:%d is none that can be set here", printable(h.Name), o.UID, o.GID)
 		return nil
 	}

@@ -234,13 +234,20 @@ func TestExtractFollowsWhatItIsGiven(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer root.Close()
-	_, err = Extract(t.Context(), entries(t, file("lib/x")), root.File(), Options{
-		Follow: func(p string) (*os.File, error) { return root.Open(p, unix.O_PATH|unix.O_DIRECTORY, 0) },
-	})
-	if err != nil {
+	o := Options{Follow: func(p string) (*os.File, error) { return root.Open(p, unix.O_PATH|unix.O_DIRECTORY, 0) }}
+	if _, err := Extract(t.Context(), entries(t, file("lib/x")), root.File(), o); err != nil {
 		t.Fatal(err)
 	}
 	sh(t, dst, "test -L lib && test -f usr/lib/x")
+	// But not a link that the stream brought along, under whatever name.
+	for _, list := range [][]tar.Header{
+		{symlink("l", "/usr"), file("l/x")}, {symlink("usr/l", ".."), file("usr/l/x")},
+		{symlink("lib/l", "/usr"), file("usr/lib/l/x")}, {symlink("l", "/usr"), link("m", "l"), file("m/x")},
+	} {
+		if _, err := Extract(t.Context(), entries(t, list...), root.File(), o); err == nil {
+			t.Errorf("%s was followed", list[0].Name)
+		}
+	}
 }
 
 // TestSetIDBitsNeedPrivileges: a container's file must not become a program of
