@@ -41,6 +41,7 @@ func (m *monitor) exec(conn *net.UnixConn, frames *frame.Reader, req *containers
 		_ = conn.Close()
 	}
 	h := &hub{stdinOnce: true, input: p.io, signal: func(n int) { _ = unix.Kill(p.pid, unix.Signal(n)) }}
+	m.execs.Store(h, nil)
 	c := &client{conn: conn}
 	if req.Detach {
 		_ = conn.Close()
@@ -50,18 +51,26 @@ func (m *monitor) exec(conn *net.UnixConn, frames *frame.Reader, req *containers
 	}
 	go func() {
 		defer m.sessions.Done()
+		defer m.execs.Delete(h)
 		h.tell(frame.Exit, ExitStatus{m.follow(p, h)})
 		h.end()
 	}()
+}
+
+// endExecs waits for the clients of exec'ed processes, which ended with the
+// container: those who don't read are not waited for.
+func (m *monitor) endExecs() {
+	m.execs.Range(func(h, _ any) bool {
+		h.(*hub).hurry()
+		return true
+	})
+	m.sessions.Wait()
 }
 
 // follow waits for the end of a process whose output goes to h.
 func (m *monitor) follow(p *process, h *hub) (code int) {
 	p.io.pump(h, nil)
 	status, err := reap(p.pid)
-	if m.isStopped() {
-		h.hurry()
-	}
 	p.io.ended()
 	// What it left behind may have its streams too, and nobody waits for them.
 	p.io.finish()

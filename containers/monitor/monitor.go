@@ -49,6 +49,7 @@ type monitor struct {
 	hub       hub
 	first     *client
 	sessions  sync.WaitGroup // exec'ed processes
+	execs     sync.Map       // their hubs: *hub
 	answering sync.WaitGroup // requests that get an answer
 	pausing   sync.Mutex
 	events    chan events.Event
@@ -309,7 +310,7 @@ func notStartedCode(e unix.Errno) int {
 // settle leaves the container as it will be found: with its last state, or,
 // with --rm, not at all.
 func (m *monitor) settle() error {
-	m.sessions.Wait()
+	m.endExecs()
 	_ = m.log.Close()
 	m.mu.Lock()
 	remove := m.config.Remove && !m.keep

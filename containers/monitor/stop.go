@@ -18,7 +18,7 @@ func (m *monitor) signal(n int) {
 	defer m.mu.Unlock()
 	if m.life != nil {
 		_ = unix.Kill(m.life.pid, unix.Signal(n))
-	} else if m.first != nil { // it is being started
+	} else if m.state.Started.IsZero() { // it is being started
 		_ = unix.Kill(firstChild, unix.Signal(n))
 	}
 }
@@ -97,6 +97,8 @@ func (m *monitor) stop(gone context.Context, req containers.Request) (containers
 		if sig != unix.SIGKILL {
 			go m.kills(l, timeout)
 		}
+	} else {
+		m.hub.hurry() // who doesn't read the last output holds the end up
 	}
 	result := m.wait(gone)
 	m.event("stop")
