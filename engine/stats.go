@@ -75,7 +75,7 @@ func (e *Engine) Stats(ctx context.Context, o StatsOptions, show func([]Stat) er
 			}
 			continue
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // its end is how a stream ends
 		case err != nil:
 			return err
 		}

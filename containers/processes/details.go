@@ -105,5 +105,5 @@ func ReadHost() (Host, error) {
 	if err != nil {
 		return Host{}, fmt.Errorf("read the host's uptime and memory: %w", err)
 	}
-	return Host{time.Now(), time.Duration(boot.Nano()), uint64(info.Totalram) * uint64(info.Unit)}, nil
+	return Host{time.Now(), time.Duration(boot.Nano()), info.Totalram * uint64(info.Unit)}, nil
 }
