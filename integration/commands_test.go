@@ -29,6 +29,9 @@ import (
 //	                           runs it on a terminal; once the terminal showed
 //	                           -wait types -send; writes all that it showed
 //	                           to OUT
+//	until [-says PATTERN] COMMAND ARG...
+//	                           runs it again and again until it succeeds and
+//	                           its standard output matches
 //	needs NAME                 skips the script when the probe NAME fails
 //	keeps                      the script leaves containers on purpose
 func commands() map[string]func(*testscript.TestScript, bool, []string) {
@@ -37,6 +40,7 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"complains": cmdComplains,
 		"image":     cmdImage,
 		"pty":       cmdPty,
+		"until":     cmdUntil,
 		"needs":     cmdNeeds,
 		"keeps":     cmdKeeps,
 	}

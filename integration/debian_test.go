@@ -65,6 +65,7 @@ func newTestHost(t *testing.T, m mode) *host {
 		for _, l := range h.left(patience) {
 			t.Error("left behind: ", l)
 		}
+		h.end()
 		if err := testenv.RemoveAll(dir); err != nil {
 			t.Error(err)
 		}

@@ -81,6 +81,13 @@ func (h *host) left(wait time.Duration) []string {
 	return append(out, h.halfMade()...)
 }
 
+// end kills what left found: a test that failed leaves no containers running.
+func (h *host) end() {
+	for _, p := range h.processes() {
+		_ = unix.Kill(p.pid, unix.SIGKILL)
+	}
+}
+
 // entries lists a directory, which may be missing, but for lock files and what
 // nook keeps for the next container.
 func entries(dir string) []string {
@@ -148,17 +155,32 @@ func (h *host) processes() []process {
 func (h *host) owns(dir string) string {
 	for _, name := range []string{"cmdline", "environ", "mountinfo"} {
 		text, _ := os.ReadFile(filepath.Join(dir, name))
-		if bytes.Contains(text, []byte(h.dir)) {
+		if h.names(string(text)) {
 			return name
 		}
 	}
 	links, _ := filepath.Glob(filepath.Join(dir, "fd/*"))
 	for _, l := range append(links, filepath.Join(dir, "cwd"), filepath.Join(dir, "root")) {
-		if target, _ := os.Readlink(l); strings.Contains(target, h.dir) {
+		if target, _ := os.Readlink(l); h.names(target) {
 			return strings.TrimPrefix(l, dir+"/") + " is " + target
 		}
 	}
 	return ""
+}
+
+// names tells whether a text names the test's directory, and not one whose name
+// only begins as its does.
+func (h *host) names(text string) bool {
+	for {
+		_, rest, found := strings.Cut(text, h.dir)
+		if !found {
+			return false
+		}
+		if rest == "" || !strings.ContainsAny(rest[:1], "-.0123456789abcdefghijklmnopqrstuvwxyz") {
+			return true
+		}
+		text = rest
+	}
 }
 
 // ended waits for a process to end.

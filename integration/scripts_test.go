@@ -114,6 +114,7 @@ func runScripts(t *testing.T, m mode, busybox string) {
 			e.Values[keyHost{}] = h
 			e.Values[keyT{}] = e.T()
 			e.Defer(func() {
+				defer h.end()
 				if left := h.left(patience); len(left) > 0 {
 					e.T().Fatal("left behind:\n" + strings.Join(left, "\n"))
 				}

@@ -31,7 +31,13 @@ func Cache() (string, error) {
 // it with mmdebstrap from the machine's own package sources, in a user
 // namespace unless root asks; others wait for it and find it.
 func DebianTar() (string, error) {
-	base := "debian-bookworm-" + strings.ReplaceAll(debianPackages, ",", "-") + ".tar"
+	return debianTar("debian-bookworm-"+strings.ReplaceAll(debianPackages, ",", "-"), debianPackages)
+}
+
+// debianTar is DebianTar with other packages. name is the file's in the cache,
+// and has to change with what the options say.
+func debianTar(name, packages string, options ...string) (string, error) {
+	base := name + ".tar"
 	if made, ok := testUsers(base); ok {
 		return made, nil
 	}
@@ -47,7 +53,7 @@ func DebianTar() (string, error) {
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
 		return "", fmt.Errorf("lock %s: %w", lock.Name(), err)
 	}
-	name := filepath.Join(cache, base)
+	name = filepath.Join(cache, base)
 	if _, err := os.Stat(name); err == nil {
 		return name, nil
 	}
@@ -60,8 +66,8 @@ func DebianTar() (string, error) {
 		return "", err
 	}
 	made := name + ".part"
-	cmd := exec.Command("mmdebstrap", "--quiet", "--mode="+mode, "--variant=minbase", "--format=tar",
-		"--include="+debianPackages, "bookworm", made, mirror)
+	args := append([]string{"--quiet", "--mode=" + mode, "--variant=minbase", "--format=tar", "--include=" + packages}, options...)
+	cmd := exec.Command("mmdebstrap", append(args, "bookworm", made, mirror)...)
 	cmd.Dir = "/" // mmdebstrap's helpers look at the working directory
 	// Its root is a sub-id, who can't enter a temporary directory of ours.
 	cmd.Env = append(os.Environ(), "TMPDIR=/var/tmp")
