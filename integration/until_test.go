@@ -13,13 +13,13 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// step is how long a poll waits between two looks.
-const step = 20 * time.Millisecond
+// pollStep is how long a poll waits between two looks.
+const pollStep = 20 * time.Millisecond
 
 // until looks again and again until look answers nil, which is what a test
 // waits for; its patience only bounds a failure.
 func until(look func() error) error {
-	for late := deadline(); ; time.Sleep(step) {
+	for late := deadline(); ; time.Sleep(pollStep) {
 		if err := look(); err == nil || time.Now().After(late) {
 			return err
 		}
