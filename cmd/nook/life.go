@@ -415,7 +415,7 @@ func healthOptions() []option {
 
 func readHealth(c *cli.Context) (*containers.HealthCheck, error) {
 	var h containers.HealthCheck
-	any := false
+	asked := false
 	for _, d := range []struct {
 		flag string
 		to   *time.Duration
@@ -426,30 +426,30 @@ func readHealth(c *cli.Context) (*containers.HealthCheck, error) {
 		if !c.IsSet(d.flag) {
 			continue
 		}
-		any = true
+		asked = true
 		var err error
 		if *d.to, err = time.ParseDuration(c.String(d.flag)); err != nil || *d.to < 0 || *d.to > 0 && *d.to < time.Millisecond {
 			return nil, hint.Errorf("a duration as 500ms, 30s or 1m30s, of 1ms or more", "invalid value %q for --%s", c.String(d.flag), d.flag)
 		}
 	}
 	if c.IsSet("health-retries") {
-		any = true
+		asked = true
 		var err error
 		if h.Retries, err = readInt("--health-retries", c.String("health-retries")); err != nil || h.Retries < 0 {
 			return nil, hint.Errorf("a whole number of 0 or more", "invalid value %q for --health-retries", c.String("health-retries"))
 		}
 	}
 	if c.IsSet("health-cmd") {
-		any = true
+		asked = true
 		h.Test = []string{"CMD-SHELL", c.String("health-cmd")}
 	}
 	if c.Bool("no-healthcheck") {
-		if any {
+		if asked {
 			return nil, hint.Errorf("leave one out", "--no-healthcheck conflicts with the other --health-* options")
 		}
 		return &containers.HealthCheck{Test: []string{"NONE"}}, nil
 	}
-	if !any {
+	if !asked {
 		return nil, nil //nolint:nilnil // nothing was asked for
 	}
 	return &h, nil
