@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 
 	"nook/containers"
+	"nook/containers/pause"
 	"nook/images/layers"
 )
 
@@ -56,5 +57,6 @@ func (s *stageRun) collect(ctx context.Context, store *layers.Store) error {
 	if err := containers.Open(containersDir(s.req.Root)).Sweep(); err != nil {
 		return err
 	}
+	pause.Sweep()
 	return store.Sweep()
 }
