@@ -1,0 +1,173 @@
+package images
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"nook/internal/testenv"
+	"nook/internal/testenv/testimage"
+)
+
+// change is a layer of one file.
+func change(t testing.TB, name string) io.Reader {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(name)), Typeflag: tar.TypeReg})
+	if err == nil {
+		_, err = io.WriteString(w, name)
+	}
+	if err := errors.Join(err, w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return &b
+}
+
+func TestCommitAddsALayer(t *testing.T) {
+	s := newStore(t)
+	img := small()
+	img.Compression = testimage.Gzip
+	base := loadImage(t, s, img)
+	var unpacked []Layer
+	o := CommitOptions{
+		Base: base, Layer: change(t, "new"), Name: "kept:1", Author: "me", CreatedBy: "sh", Message: "why",
+		Config: ContainerConfig{Cmd: []string{"other"}}, Created: time.Unix(1, 0),
+		Unpack: func(_ context.Context, _ Image, layers []Layer) error {
+			unpacked = slices.Clone(layers)
+			return nil
+		},
+	}
+	got, err := s.Commit(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found, err := s.Resolve("kept:1"); err != nil || found.ID != got.ID {
+		t.Errorf("its name leads to %+v, %v", found, err)
+	}
+	before, err := s.Config(base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := s.Config(got)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cfg.Author != "me" || !slices.Equal(cfg.Config.Cmd, []string{"other"}) || cfg.Config.User != "" || !cfg.Created.Equal(o.Created) {
+		t.Errorf("its config is %+v", cfg)
+	}
+	if n := len(before.RootFS.DiffIDs); len(cfg.RootFS.DiffIDs) != n+1 || !slices.Equal(cfg.RootFS.DiffIDs[:n], before.RootFS.DiffIDs) {
+		t.Errorf("its diff ids are %v, those of the base %v", cfg.RootFS.DiffIDs, before.RootFS.DiffIDs)
+	}
+	last := cfg.History[len(cfg.History)-1]
+	if last.Author != "me" || last.CreatedBy != "sh" || last.Comment != "why" || last.EmptyLayer {
+		t.Errorf("its history ends with %+v", last)
+	}
+	m, err := s.Manifest(got)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, l := range m.Layers {
+		if l.MediaType != mediaTypeLayerGzip || unpacked[i].Digest != l.Digest {
+			t.Errorf("layer %d is %+v, unpacked was %+v", i, l, unpacked[i])
+		}
+	}
+	// The same once more is the same image.
+	o.Layer = change(t, "new")
+	if again, err := s.Commit(t.Context(), o); err != nil || again.ID != got.ID || again.Manifest.Digest != got.Manifest.Digest {
+		t.Errorf("once more: %+v, %v, want %+v", again, err, got)
+	}
+}
+
+func TestCommitOfNoChangeAddsNoLayer(t *testing.T) {
+	s := newStore(t)
+	base := loadImage(t, s, small())
+	var empty bytes.Buffer
+	if err := tar.NewWriter(&empty).Close(); err != nil {
+		t.Fatal(err)
+	}
+	got, err := s.Commit(t.Context(), CommitOptions{Base: base, Layer: &empty})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := s.Config(got)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(cfg.RootFS.DiffIDs) != 2 || !cfg.History[len(cfg.History)-1].EmptyLayer {
+		t.Errorf("got %+v", cfg)
+	}
+}
+
+// TestCommitThatEndsEarlyLeavesNothing: the stream breaks off, its context
+// ends, unpacking fails, the base goes.
+func TestCommitThatEndsEarlyLeavesNothing(t *testing.T) {
+	broken := errors.New("broken")
+	for name, tc := range map[string]struct {
+		change func(context.CancelFunc, *Store, *CommitOptions)
+		want   error
+	}{
+		"stream": {func(_ context.CancelFunc, _ *Store, o *CommitOptions) {
+			o.Layer = io.MultiReader(io.LimitReader(o.Layer, 700), failing{broken})
+		}, broken},
+		"context": {func(cancel context.CancelFunc, _ *Store, o *CommitOptions) {
+			o.Unpack = func(context.Context, Image, []Layer) error { cancel(); return nil }
+		}, context.Canceled},
+		"unpack": {func(_ context.CancelFunc, _ *Store, o *CommitOptions) {
+			o.Unpack = func(context.Context, Image, []Layer) error { return broken }
+		}, broken},
+		"base": {func(_ context.CancelFunc, s *Store, o *CommitOptions) {
+			o.Unpack = func(ctx context.Context, _ Image, _ []Layer) error {
+				_, err := s.Remove(ctx, "small:1", RemoveOptions{})
+				return err
+			}
+		}, ErrNotFound},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStore(t)
+			before := files(t, s)
+			o := CommitOptions{Base: loadImage(t, s, small()), Layer: change(t, "new"), Name: "kept"}
+			if name != "base" {
+				before = files(t, s)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			tc.change(cancel, s, &o)
+			if _, err := s.Commit(ctx, o); !errors.Is(err, tc.want) {
+				t.Errorf("got %v, want %v", err, tc.want)
+			}
+			if after := files(t, s); !slices.Equal(after, before) {
+				t.Errorf("the store holds %v, before %v", after, before)
+			}
+		})
+	}
+}
+
+type failing struct{ error }
+
+func (f failing) Read([]byte) (int, error) { return 0, f.error }
+
+func TestSkopeoReadsACommittedImage(t *testing.T) {
+	testenv.Need(t, "skopeo", testenv.Skopeo)
+	s := newStore(t)
+	base := loadImage(t, s, small())
+	if _, err := s.Commit(t.Context(), CommitOptions{Base: base, Layer: change(t, "new"), Name: "kept:1"}); err != nil {
+		t.Fatal(err)
+	}
+	out := t.TempDir() + "/kept.tar"
+	skopeo(t, "copy", "oci:"+s.dir+":docker.io/library/kept:1", "docker-archive:"+out+":kept:1")
+	var inspected struct{ Layers []string }
+	if err := json.Unmarshal([]byte(skopeo(t, "inspect", "docker-archive:"+out)), &inspected); err != nil || len(inspected.Layers) != 3 {
+		t.Errorf("skopeo sees %+v, %v", inspected, err)
+	}
+	if !strings.HasPrefix(inspected.Layers[2], "sha256:") {
+		t.Errorf("skopeo sees %+v", inspected)
+	}
+}
