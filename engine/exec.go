@@ -48,6 +48,8 @@ func (e *Engine) Exec(ctx context.Context, nameOrID string, o ExecOptions, strea
 	if !o.Interactive {
 		streams.In = nil
 	}
+	// As docker's: ^C ends this command, and a process without a terminal goes on.
+	streams.KeepSignals = true
 	t := newTalk(conn, conn, streams)
 	defer t.close()
 	return t.run(ctx, nil)

@@ -236,6 +236,10 @@ func askMonitor(ctx context.Context, ct containers.Container, r containers.Reque
 // connect connects to the monitor of a container that runs. A monitor that
 // ends takes its socket away a moment before or after it says so.
 func connect(ctx context.Context, ct containers.Container) (*containers.Conn, error) {
+	// Who answers lives: the state needs to be read only when nobody does.
+	if conn, err := ct.Connect(ctx, containers.State{}); err == nil || !errors.Is(err, containers.ErrNoMonitor) {
+		return conn, err
+	}
 	late := time.Now().Add(holdTime)
 	for {
 		state, err := ct.State()
