@@ -69,6 +69,8 @@ type life struct {
 	host int // as the host's /proc counts
 	io   *stdio
 	over chan struct{} // closed when it ended
+	// began is when its output began to be read: no line of it in the log is older.
+	began time.Time
 	// pauser is there once the life was paused. Only who holds pausing uses it.
 	pauser *pause.Pauser
 	paused bool
@@ -184,6 +186,7 @@ func (m *monitor) begun(_ *life, report *os.File) error {
 
 // live follows a run of the entrypoint to its end.
 func (m *monitor) live(l *life) (code int, err error) {
+	l.began = time.Now().UTC() // before its first line in the log
 	m.hub.feed(l.io)
 	l.io.pump(&m.hub, m.log)
 	// Who ended already is not told as running: a file less to write.
@@ -192,6 +195,9 @@ func (m *monitor) live(l *life) (code int, err error) {
 			return 0, err
 		}
 	} else {
+		m.mu.Lock()
+		m.state.Started = l.began
+		m.mu.Unlock()
 		m.event("start")
 	}
 	status, err := reap(l.pid)
@@ -235,7 +241,7 @@ func (m *monitor) started(l *life) error {
 	}
 	m.update(func(s *containers.State) {
 		s.Status, s.Pid, s.Monitor, s.Socket, s.Error = containers.Running, l.host, self, socket, ""
-		s.Started, s.Finished, s.ExitCode = time.Now().UTC(), time.Time{}, 0
+		s.Started, s.Finished, s.ExitCode, s.Health = l.began, time.Time{}, 0, nil
 	})
 	m.hub.tell(frame.Started, struct{}{})
 	m.event("start")
