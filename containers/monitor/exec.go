@@ -42,7 +42,7 @@ func (m *monitor) exec(conn *net.UnixConn, frames *frame.Reader, req *containers
 	}
 	h := &hub{stdinOnce: true, input: p.io, signal: func(n int) { _ = unix.Kill(p.pid, unix.Signal(n)) }}
 	m.execs.Store(h, nil)
-	c := &client{conn: conn}
+	c := &client{conn: conn, first: true}
 	if req.Detach {
 		_ = conn.Close()
 	} else {

@@ -18,7 +18,7 @@ type link interface {
 // client is who is attached to a hub.
 type client struct {
 	conn  link
-	first bool // it started the container
+	first bool // it started the process
 	gave  bool // some standard input
 }
 
