@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -9,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -50,7 +52,10 @@ func (t *talk) detach() {
 	_ = t.conn.Close()
 }
 
-func (t *talk) close() { _ = t.conn.Close() }
+func (t *talk) close() {
+	_ = t.conn.Close()
+	t.in.end()
+}
 
 // run carries the streams until the process ended, and returns its exit code.
 // other sees every message that is not about the streams; over ends the
@@ -154,6 +159,7 @@ type sender struct {
 	conn   io.Writer
 	room   sync.Cond
 	window int
+	over   bool // nobody takes input any more
 	// keys end the conversation when they are typed.
 	keys    []byte
 	matched int
@@ -174,8 +180,12 @@ func (s *sender) copy(in io.Reader) {
 		input, detach := s.watch(buf[:n])
 		for data := input; len(data) > 0; {
 			s.mu.Lock()
-			for s.window == 0 {
+			for s.window == 0 && !s.over {
 				s.room.Wait()
+			}
+			if s.over {
+				s.mu.Unlock()
+				return
 			}
 			part := min(len(data), s.window)
 			s.window -= part
@@ -201,22 +211,23 @@ func (s *sender) watch(data []byte) (input []byte, detach bool) {
 		return data, false
 	}
 	for _, b := range data {
-		if b == s.keys[s.matched] {
-			if s.matched++; s.matched == len(s.keys) {
-				return input, true
-			}
-			continue
+		held := append(slices.Clone(s.keys[:s.matched]), b)
+		for !bytes.HasPrefix(s.keys, held) {
+			input, held = append(input, held[0]), held[1:]
 		}
-		input = append(append(input, s.keys[:s.matched]...), b)
-		s.matched = 0
-		if b == s.keys[0] {
-			input, s.matched = input[:len(input)-1], 1
-			if len(s.keys) == 1 {
-				return input, true
-			}
+		if s.matched = len(held); s.matched == len(s.keys) {
+			return input, true
 		}
 	}
 	return input, false
+}
+
+// end lets who waits for room go.
+func (s *sender) end() {
+	s.mu.Lock()
+	s.over = true
+	s.mu.Unlock()
+	s.room.Broadcast()
 }
 
 func (s *sender) taken(payload []byte) {
