@@ -59,18 +59,17 @@ func (e *Engine) begin(ctx context.Context, h held) error {
 		return err
 	}
 	defer s.close()
-	if err := s.runs(ctx); err != nil {
-		if ctx.Err() == nil {
-			s.wait()
-		}
-		return err
+	ended, err := s.runs(ctx)
+	if err != nil && ctx.Err() == nil || ended && h.cfg.Restart.Name == "" {
+		s.wait() // then its last state is there to be read
+	} else {
+		reap(s)
 	}
-	go s.wait() // it is a child of this process as long as that lives
-	return nil
+	return err
 }
 
 // runs waits until the entrypoint runs, or ran.
-func (s *started) runs(ctx context.Context) error {
+func (s *started) runs(ctx context.Context) (ended bool, err error) {
 	stop := context.AfterFunc(ctx, func() { _ = s.control.Close() })
 	defer stop()
 	r := frame.NewReader(s.control)
@@ -78,21 +77,21 @@ func (s *started) runs(ctx context.Context) error {
 		kind, payload, err := r.Next()
 		switch {
 		case ctx.Err() != nil:
-			return ctx.Err()
+			return false, ctx.Err()
 		case err != nil:
-			return hint.Wrap(errLost, "somebody killed it, or the kernel did for want of memory: see dmesg")
+			return false, hint.Wrap(errLost, "somebody killed it, or the kernel did for want of memory: see dmesg")
 		}
 		switch kind {
 		case frame.Hello:
 			s.leaveStreams()
 		case frame.Started, frame.Exit:
-			return nil
+			return kind == frame.Exit, nil
 		case frame.Refused:
 			var rep raw.Report
 			if err := json.Unmarshal(payload, &rep); err != nil {
-				return fmt.Errorf("read the monitor's answer: %w", err)
+				return false, fmt.Errorf("read the monitor's answer: %w", err)
 			}
-			return s.explain(rep)
+			return false, s.explain(rep)
 		}
 	}
 }
@@ -133,6 +132,8 @@ func (e *Engine) StartAttached(ctx context.Context, nameOrID string, streams Str
 	code, _, err = s.attach(ctx, streams)
 	if err == nil && h.cfg.Restart.Name == "" {
 		s.wait()
+	} else {
+		reap(s)
 	}
 	return code, err
 }
@@ -421,6 +422,9 @@ func (e *Engine) Attach(ctx context.Context, nameOrID string, streams Streams) (
 	if _, err := conn.Ask(ctx, containers.Request{Verb: containers.VerbAttach}); err != nil {
 		_ = conn.Close()
 		return 0, err
+	}
+	if streams.Started != nil {
+		streams.Started(ct.ID)
 	}
 	t := newTalk(conn, conn, streams)
 	defer t.close()

@@ -72,6 +72,8 @@ type RunOptions struct {
 
 // Streams are the standard streams of a foreground run.
 type Streams struct {
+	// In is read in a goroutine that ends with the process, but for a Read that
+	// waits then: that one is left to itself.
 	In  io.Reader
 	Out io.Writer
 	Err io.Writer
@@ -83,6 +85,10 @@ type Streams struct {
 	// KeepSignals leaves the signals of this process to it. Otherwise they are
 	// passed on, as a command in the foreground does.
 	KeepSignals bool
+	// Started is called once, with the container's id, when the entrypoint runs
+	// and the streams are attached, or when it ran and has ended. It must not
+	// wait. Not of Exec.
+	Started func(id string)
 }
 
 // Terminal is the caller's terminal, for -t. Its owner puts it into raw mode

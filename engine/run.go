@@ -40,7 +40,11 @@ func (e *Engine) Run(ctx context.Context, o RunOptions, streams Streams) (code i
 			}
 		}
 	}()
-	s, err := e.launch(ctx, h, streams.Terminal, patience)
+	patient := patience
+	if streams.Started != nil {
+		patient = 0 // somebody waits for the beginning, not for the end
+	}
+	s, err := e.launch(ctx, h, streams.Terminal, patient)
 	if err != nil {
 		return 0, err
 	}
@@ -50,8 +54,10 @@ func (e *Engine) Run(ctx context.Context, o RunOptions, streams Streams) (code i
 		e.wholeLife(h.cfg, s.began, code)
 	}
 	lost := errors.Is(err, errLost)
-	if err == nil || !running || lost {
+	if err == nil && h.cfg.Restart.Name == "" || err != nil && !running || lost {
 		s.wait()
+	} else {
+		reap(s)
 	}
 	if err == nil && h.cfg.Remove && exists(h.Path) {
 		e.remove(h) // its monitor was killed after its last word
@@ -106,12 +112,19 @@ var errLost = errors.New("the container's monitor was killed, and the container 
 func (s *started) attach(ctx context.Context, streams Streams) (code int, running bool, err error) {
 	t := newTalk(s.control, frame.NewReader(s.control), streams)
 	defer t.close()
+	began := func() {
+		running = true
+		if streams.Started != nil {
+			streams.Started(s.container.ID)
+			streams.Started = nil
+		}
+	}
 	code, err = t.run(ctx, func(kind frame.Kind, payload []byte) (over bool, code int, err error) {
 		switch kind {
 		case frame.Hello:
 			s.leaveStreams()
-		case frame.Started:
-			running = true
+		case frame.Started, frame.Exit:
+			began()
 		case frame.Refused:
 			var rep raw.Report
 			if err := json.Unmarshal(payload, &rep); err != nil {
@@ -122,8 +135,6 @@ func (s *started) attach(ctx context.Context, streams Streams) (code int, runnin
 			code, err := s.settle(payload, streams)
 			running = err == nil
 			return true, code, err
-		case frame.Exit:
-			running = true
 		}
 		return false, 0, nil
 	})
