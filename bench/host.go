@@ -1,16 +1,20 @@
 package main
 
 import (
+	"context"
 	_ "embed"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -57,34 +61,29 @@ func busybox(base string) error {
 	return errors.Join(img.WriteDocker(f), f.Close())
 }
 
-// asRootFirst makes the user and starts the stage setup in a mount namespace of
-// its own, and that the stage measure as the user.
-func asRootFirst(s settings, page io.Writer) error {
+// asRootFirst makes the user and starts the stage setup in mount and pid
+// namespaces of its own, and that the stage measure as the user.
+func asRootFirst(ctx context.Context, s settings, page io.Writer) error {
 	if _, err := testenv.MakeTestUser(); err != nil {
 		return err
 	}
-	cmd, err := again(s, "setup")
-	if err != nil {
-		return err
-	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
+	cmd := again(ctx, s, "setup")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID, Pdeathsig: syscall.SIGKILL}
 	cmd.Stdout = page
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = 10 * time.Second
+	// The thread that starts it must live as long: Pdeathsig is about threads.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	return cmd.Run()
 }
 
 // again is this program with another stage.
-func again(s settings, stage string) (*exec.Cmd, error) {
-	exe := filepath.Join(s.base, "bench")
-	if _, err := os.Stat(exe); err != nil {
-		// go run's own copy is in a directory of root's alone.
-		if err := copyFile("/proc/self/exe", exe); err != nil {
-			return nil, err
-		}
-	}
-	cmd := exec.Command(exe, "-stage", stage, "-base", s.base, "-nook", s.nook, "-only", s.only, "-out", s.out,
-		"-rounds", strconv.Itoa(s.rounds), "-warmup", strconv.Itoa(s.warmup))
+func again(ctx context.Context, s settings, stage string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, benchIn(s.base), "-stage", stage, "-base", s.base, "-nook", s.nook, "-only", s.only, "-out", s.out,
+		"-quick="+strconv.FormatBool(s.quick), "-rounds", strconv.Itoa(s.rounds), "-warmup", strconv.Itoa(s.warmup))
 	cmd.Stderr = os.Stderr
-	return cmd, nil
+	return cmd
 }
 
 // setup is root's part: what the peers need on a host with the hybrid cgroup
@@ -102,6 +101,7 @@ func setup(s settings) error {
 		}
 	}
 	note("make / private", unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
+	note("mount /proc", unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""))
 	note("make / shared", unix.Mount("", "/", "", unix.MS_REC|unix.MS_SHARED, ""))
 	note("cgroup2", ownCgroup(uid, gid))
 	for _, d := range []string{"upper", "work", "merged", "user", "user/home", "user/run", "user/tmp"} {
@@ -115,10 +115,7 @@ func setup(s settings) error {
 	}
 	note("overlay for the bundles", unix.Mount("overlay", filepath.Join(s.base, "merged"), "overlay", 0,
 		fmt.Sprintf("lowerdir=%[1]s/rootfs,upperdir=%[1]s/upper,workdir=%[1]s/work", s.base)))
-	cmd, err := again(s, "measure")
-	if err != nil {
-		return err
-	}
+	cmd := again(context.Background(), s, "measure")
 	user := filepath.Join(s.base, "user")
 	cmd.Dir = user
 	cmd.Stdout = os.Stdout
@@ -126,10 +123,46 @@ func setup(s settings) error {
 		"USER=" + who.Username, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{
 		Uid: uint32(uid), Gid: uint32(gid), Groups: []uint32{uint32(gid)}}}
-	err = cmd.Run()
+	err = runAsInit(cmd)
 	_ = os.WriteFile("/sys/fs/cgroup/cgroup.procs", []byte(strconv.Itoa(os.Getpid())), 0o644)
 	_ = removeCgroups("/sys/fs/cgroup/nook-bench")
 	return err
+}
+
+// runAsInit runs a command and reaps whatever else becomes a child of ours; then
+// it ends all that is left, which is what pid 1 of a namespace can do. SIGTERM
+// does so at once.
+func runAsInit(cmd *exec.Cmd) error {
+	ask := make(chan os.Signal, 1)
+	signal.Notify(ask, syscall.SIGTERM, syscall.SIGINT)
+	defer signal.Stop(ask)
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	if os.Getpid() != 1 {
+		return cmd.Wait()
+	}
+	killAll := func() { _ = syscall.Kill(-1, syscall.SIGKILL) }
+	go func() {
+		if _, asked := <-ask; asked {
+			killAll()
+		}
+	}()
+	var result error
+	for {
+		var status syscall.WaitStatus
+		pid, err := syscall.Wait4(-1, &status, 0, nil)
+		switch {
+		case errors.Is(err, syscall.EINTR):
+		case err != nil: // ECHILD: nothing is left
+			return result
+		case pid == cmd.Process.Pid:
+			if status != 0 {
+				result = fmt.Errorf("the stage measure ended with wait status %#x", uint32(status))
+			}
+			killAll()
+		}
+	}
 }
 
 // ownCgroup mounts a pure cgroup2 and moves this process into a subtree of it
@@ -174,11 +207,20 @@ func copyFile(from, to string) error {
 	return os.WriteFile(to, text, 0o755)
 }
 
-// quietly runs a command and tells what it said only when it goes wrong.
+// quietly runs a command and tells what it said only when it goes wrong. What
+// it says goes to a file: the end of a pipe would be that of a process which it
+// left behind.
 func quietly(cmd *exec.Cmd) error {
-	out, err := cmd.CombinedOutput()
+	said, err := os.CreateTemp("", "said-")
 	if err != nil {
-		return fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args, " "), err, strings.TrimSpace(string(out)))
+		return err
+	}
+	defer os.Remove(said.Name())
+	defer said.Close()
+	cmd.Stdout, cmd.Stderr = said, said
+	if _, err := clock(cmd); err != nil {
+		text, _ := os.ReadFile(said.Name())
+		return fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args, " "), err, strings.TrimSpace(string(text)))
 	}
 	return nil
 }

@@ -55,5 +55,6 @@ func initPart(s settings, w io.Writer) error {
 		fmt.Fprintf(w, "- %s %.3f ms\n", c.name, c.ms)
 	}
 	fmt.Fprintln(w)
+	atMost(w, "at most 1.0 ms", 1, figure{"ms", leastSum})
 	return nil
 }

@@ -49,6 +49,9 @@ func race(list []contestant, warmup, rounds int) []times {
 				continue
 			}
 			d, err := clock(r.command(round))
+			if err == nil && r.after != nil {
+				err = r.after(round)
+			}
 			if err != nil {
 				r.out = fmt.Errorf("round %d: %w", round, err)
 			} else if round > warmup {
@@ -59,28 +62,56 @@ func race(list []contestant, warmup, rounds int) []times {
 	return result
 }
 
+// patience is how long a command may take before it is killed.
+const patience = 2 * time.Minute
+
 // clock is the wall time from start to exit.
 func clock(cmd *exec.Cmd) (time.Duration, error) {
 	began := time.Now()
-	err := cmd.Run()
-	return time.Since(began), err
+	if err := cmd.Start(); err != nil {
+		return 0, err
+	}
+	timer := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+	err := cmd.Wait()
+	took := time.Since(began)
+	timer.Stop()
+	return took, err
+}
+
+// part is a section of the page.
+type part struct {
+	name string
+	run  func(settings, io.Writer) error
+}
+
+func parts() []part {
+	return []part{
+		{"start", startPart}, {"detached", detachedPart}, {"exec", execPart}, {"ps", listPart},
+		{"idle", idlePart}, {"logs", followPart}, {"unpack", unpackPart}, {"init", initPart},
+	}
+}
+
+func partNames() []string {
+	var names []string
+	for _, p := range parts() {
+		names = append(names, p.name)
+	}
+	return names
 }
 
 // measure runs the parts and writes the page.
 func measure(s settings, w io.Writer) error {
 	page := &strings.Builder{}
 	heading(page, s)
-	parts := []struct {
-		name string
-		run  func(settings, io.Writer) error
-	}{{"start", startPart}, {"unpack", unpackPart}, {"init", initPart}}
-	for _, p := range parts {
-		if s.only != "" && s.only != p.name {
+	for _, p := range parts() {
+		if only := s.parts(); only != nil && !slices.Contains(only, p.name) {
 			continue
 		}
+		began := time.Now()
 		if err := p.run(s, page); err != nil {
 			fmt.Fprintf(page, "Not measured: %v\n\n", err)
 		}
+		fmt.Fprintf(os.Stderr, "bench: %s: %.1f s\n", p.name, time.Since(began).Seconds())
 	}
 	_, err := io.WriteString(w, page.String())
 	return err
@@ -113,19 +144,12 @@ func machine() string {
 		strings.TrimSpace(string(kernel)), runtime.Version(), first)
 }
 
-func startPart(s settings, w io.Writer) error {
-	fmt.Fprintf(w, "## Start to exit of `busybox true`\n\n%d rounds after %d that don't count.\n\n", s.rounds, s.warmup)
-	table(w, race(starters(s), s.warmup, s.rounds), "ratio to floor")
-	return nil
-}
-
 // table prints times; ratios are to the first of them.
 func table(w io.Writer, all []times, ratio string) {
 	fmt.Fprintf(w, "| | median ms | least | most | %s | |\n|---|---:|---:|---:|---:|---|\n", ratio)
 	for _, t := range all {
 		if t.out != nil {
-			said := strings.Join(strings.Fields(t.out.Error()), " ")
-			fmt.Fprintf(w, "| %s | | | | | not measured: %.200s |\n", t.name, said)
+			fmt.Fprintf(w, "| %s | | | | | %s |\n", t.name, notMeasured(t.out))
 			continue
 		}
 		against := "–"
@@ -135,6 +159,12 @@ func table(w io.Writer, all []times, ratio string) {
 		fmt.Fprintf(w, "| %s | %.1f | %.1f | %.1f | %s | %s |\n", t.name, ms(t.median()), ms(slices.Min(t.all)), ms(slices.Max(t.all)), against, t.note)
 	}
 	fmt.Fprintln(w)
+}
+
+// notMeasured is an error in a cell of a table.
+func notMeasured(err error) string {
+	said := strings.ReplaceAll(strings.Join(strings.Fields(err.Error()), " "), "|", "/")
+	return fmt.Sprintf("not measured: %.200s", said)
 }
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

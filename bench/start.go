@@ -1,17 +1,13 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
-	"os"
+	"io"
 	"os/exec"
 	"path/filepath"
-	"strconv"
-	"strings"
-	"syscall"
 )
 
-// contestant is one way to start a sandbox.
+// contestant is one way to do what a part times.
 type contestant struct {
 	name string
 	note string // what it does less or more than nook
@@ -19,34 +15,37 @@ type contestant struct {
 	command func(round int) *exec.Cmd
 	// ready is asked once before; its error takes the contestant out.
 	ready func() error
+	// after, if there is one, tidies up after each round and isn't timed.
+	after func(round int) error
 	// done, if there is one, ends what the contestant keeps running.
 	done func()
+}
+
+func startPart(s settings, w io.Writer) error {
+	fmt.Fprintf(w, "## Start to exit of `busybox true`\n\n%d rounds after %d that don't count.\n\n", s.rounds, s.warmup)
+	all := race(starters(s), s.warmup, s.rounds)
+	table(w, all, "ratio to floor")
+	atMost(w, "at most 2.5 times the floor", 2.5, over(all, "mapped", "nook, mapped", "floor"), over(all, "single", "nook, single", "floor"))
+	atMost(w, "ahead of crun, as a ratio to it", 1, over(all, "mapped", "nook, mapped", "crun"), over(all, "single", "nook, single", "crun"))
+	atLeast(w, "at least ten times faster than podman", 10, over(all, "mapped", "podman", "nook, mapped"), over(all, "single", "podman", "nook, single"))
+	return nil
 }
 
 // starters are the contestants of the start, the floor first.
 func starters(s settings) []contestant {
 	rootfs := filepath.Join(s.base, "rootfs")
-	own := filepath.Join(s.base, "user")
-	if _, err := os.Stat(own); err != nil { // no setup stage: a plain user's run
-		own = s.base
-	}
-	merged := filepath.Join(s.base, "merged")
-	if _, err := os.Stat(filepath.Join(merged, "bin")); err != nil {
-		merged = rootfs
-	}
-	list := []contestant{
+	return []contestant{
 		fixed("floor", "one C process, one id; the least it can cost",
-			filepath.Join(s.base, "floor"), own, rootfs, "/bin/busybox", "true"),
-		nookRun(s, own, "mapped"),
-		nookRun(s, own, "single"),
+			filepath.Join(s.base, "floor"), s.own(), rootfs, "/bin/busybox", "true"),
+		nookRun(newNook(s, "mapped")),
+		nookRun(newNook(s, "single")),
 		fixed("bwrap", "no overlay, no ids beyond one, no seccomp, no record",
 			"bwrap", "--unshare-all", "--bind", rootfs, "/", "--proc", "/proc", "--dev", "/dev", "/bin/busybox", "true"),
-		bundle("crun", own, merged, true),
-		bundle("crun", own, merged, false),
-		bundle("runc", own, merged, true),
-		podman(s, own),
+		bundleRun(s, "crun", true),
+		bundleRun(s, "crun", false),
+		bundleRun(s, "runc", true),
+		podmanRun(newPodman(s)),
 	}
-	return list
 }
 
 func fixed(name, note string, argv ...string) contestant {
@@ -55,19 +54,13 @@ func fixed(name, note string, argv ...string) contestant {
 	return c
 }
 
-func nookRun(s settings, own, ids string) contestant {
-	env := append(os.Environ(), "NOOK_ROOT="+filepath.Join(own, "nook-"+ids), "NOOK_IDS="+ids)
-	nook := func(args ...string) *exec.Cmd {
-		cmd := exec.Command(s.nook, args...)
-		cmd.Env = env
-		return cmd
-	}
-	run := func(int) *exec.Cmd { return nook("run", "--rm", "--network", "none", "busybox", "true") }
+func nookRun(n nookRoot) contestant {
+	run := func(int) *exec.Cmd { return n.command("run", "--rm", "--network", "none", "busybox", "true") }
 	return contestant{
-		name: "nook, " + ids, note: "overlay, seccomp, masked paths, a monitor, a record; `nook run --rm --network none busybox true`",
+		name: "nook, " + n.ids, note: "overlay, seccomp, masked paths, a monitor, a record; `nook run --rm --network none busybox true`",
 		command: run,
 		ready: func() error {
-			if err := quietly(nook("load", "-i", filepath.Join(s.base, "busybox.tar"))); err != nil {
+			if err := n.load(); err != nil {
 				return err
 			}
 			return quietly(run(0))
@@ -75,29 +68,16 @@ func nookRun(s settings, own, ids string) contestant {
 	}
 }
 
-// bundle is crun or runc with what `spec --rootless` makes. That spec shares the
-// host's network; own adds the namespace that all others here have.
-func bundle(name, own, rootfs string, network bool) contestant {
-	dir := filepath.Join(own, "bundle-"+name)
-	c := contestant{name: name, note: "overlay mounted before and not counted; a network namespace added to `spec --rootless`"}
+func bundleRun(s settings, runtime string, network bool) contestant {
+	b := newBundle(s, runtime, network)
+	c := contestant{name: runtime, note: "overlay mounted before and not counted; a network namespace added to `spec --rootless`"}
 	if !network {
-		dir += "-hostnet"
 		c.name += ", host network"
 		c.note = "as `spec --rootless` has it"
 	}
-	c.command = func(round int) *exec.Cmd {
-		return exec.Command(name, "--root", filepath.Join(own, "state-"+name), "run", "--bundle", dir, fmt.Sprintf("b%d", round))
-	}
+	c.command = func(round int) *exec.Cmd { return b.command("run", "--bundle", b.dir, fmt.Sprintf("b%d", round)) }
 	c.ready = func() error {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return err
-		}
-		spec := exec.Command(name, "spec", "--rootless")
-		spec.Dir = dir
-		if err := quietly(spec); err != nil {
-			return err
-		}
-		if err := editSpec(filepath.Join(dir, "config.json"), rootfs, network); err != nil {
+		if err := b.make(s, "true"); err != nil {
 			return err
 		}
 		return quietly(c.command(0))
@@ -105,61 +85,20 @@ func bundle(name, own, rootfs string, network bool) contestant {
 	return c
 }
 
-func editSpec(file, rootfs string, network bool) error {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return err
-	}
-	var spec map[string]any
-	if err := json.Unmarshal(text, &spec); err != nil {
-		return err
-	}
-	process, _ := spec["process"].(map[string]any)
-	process["terminal"] = false
-	process["args"] = []string{"/bin/busybox", "true"}
-	spec["root"] = map[string]any{"path": rootfs, "readonly": false}
-	linux, _ := spec["linux"].(map[string]any)
-	if spaces, _ := linux["namespaces"].([]any); network {
-		linux["namespaces"] = append(spaces, map[string]any{"type": "network"})
-	}
-	text, err = json.Marshal(spec)
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(file, text, 0o644)
-}
-
-// podman runs from a warm store, its pause process already there.
-func podman(s settings, own string) contestant {
-	command := func(args ...string) *exec.Cmd {
-		return exec.Command("podman", append([]string{"--root", filepath.Join(own, "podman"), "--runroot", filepath.Join(own, "run", "podman"),
-			"--storage-driver", "overlay", "--cgroup-manager", "cgroupfs", "--runtime", "crun", "--events-backend", "none"}, args...)...)
-	}
+// podmanRun is podman from a warm store, its pause process already there.
+func podmanRun(p podmanStore) contestant {
 	run := func(int) *exec.Cmd {
-		return command("run", "--rm", "--network", "none", "localhost/busybox", "/bin/busybox", "true")
+		return p.command("run", "--rm", "--network", "none", podmanImage, "/bin/busybox", "true")
 	}
 	return contestant{
 		name: "podman", note: "warm: store on its own rootless overlay, pause process running; crun as its runtime",
 		command: run,
 		ready: func() error {
-			tar := filepath.Join(own, "rootfs.tar")
-			if err := quietly(exec.Command("tar", "-C", filepath.Join(s.base, "rootfs"), "-cf", tar, ".")); err != nil {
+			if err := p.load(); err != nil {
 				return err
-			}
-			if err := quietly(command("import", tar, "localhost/busybox")); err != nil {
-				return fmt.Errorf("%s", strings.TrimSpace(err.Error()))
 			}
 			return quietly(run(0))
 		},
 		done: endPause,
-	}
-}
-
-// endPause ends the process that podman keeps to hold its user namespace.
-func endPause() {
-	text, err := os.ReadFile(filepath.Join(os.Getenv("XDG_RUNTIME_DIR"), "libpod/tmp/pause.pid"))
-	pid, _ := strconv.Atoi(strings.TrimSpace(string(text)))
-	if err == nil && pid > 1 {
-		_ = syscall.Kill(pid, syscall.SIGKILL)
 	}
 }
