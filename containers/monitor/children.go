@@ -16,11 +16,11 @@ func exitCode(s unix.WaitStatus) int {
 	return s.ExitStatus()
 }
 
-// ended tells whether a child is a zombie already.
+// ended tells whether a child is a zombie already, or was reaped.
 func ended(pid int) bool {
 	var info unix.Siginfo
 	err := unix.Waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
-	return err == nil && info.Signo != 0
+	return err == nil && info.Signo != 0 || errors.Is(err, unix.ECHILD)
 }
 
 // reap waits for a child: in Go's poller, by its pidfd, which is readable when

@@ -93,6 +93,14 @@ func (m *monitor) enter(req *containers.ExecRequest) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
+	p, err := m.enterLife(l, req)
+	if err != nil && ended(l.pid) {
+		err = m.notRunning() // whatever its end looked like from here
+	}
+	return p, err
+}
+
+func (m *monitor) enterLife(l *life, req *containers.ExecRequest) (*process, error) {
 	var ends ends
 	defer ends.close()
 	j, err := m.join(l, req, &ends)

@@ -92,7 +92,7 @@ func (m *monitor) obey(conn net.Conn, frames *frame.Reader, req containers.Reque
 	gone := untilGone(frames)
 	switch req.Verb {
 	case containers.VerbSignal:
-		return containers.Result{}, m.kill(unix.Signal(req.Signal))
+		return containers.Result{}, m.kill(gone, unix.Signal(req.Signal))
 	case containers.VerbStop:
 		return m.stop(gone, req)
 	case containers.VerbPause:
@@ -152,9 +152,13 @@ func (m *monitor) running() (*life, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.life == nil {
-		return nil, hint.Errorf("see nook ps -a", "container %s: %w", m.config.Name, errNotRunning)
+		return nil, m.notRunning()
 	}
 	return m.life, nil
+}
+
+func (m *monitor) notRunning() error {
+	return hint.Errorf("see nook ps -a", "container %s: %w", m.config.Name, errNotRunning)
 }
 
 // awake is running for what a paused container can't do.

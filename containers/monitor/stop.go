@@ -24,8 +24,9 @@ func (m *monitor) signal(n int) {
 }
 
 // kill is nook kill: a signal that ends a container as its stop signal does
-// ends it for good, whatever its restart policy says (moby, daemon/kill.go).
-func (m *monitor) kill(sig unix.Signal) error {
+// ends it for good, whatever its restart policy says, and SIGKILL is answered
+// when it ended (moby, daemon/kill.go).
+func (m *monitor) kill(gone context.Context, sig unix.Signal) error {
 	own := m.stopSignal()
 	if m.config.StopSignal == "" || sig == own || sig == unix.SIGKILL {
 		m.stopping()
@@ -40,6 +41,9 @@ func (m *monitor) kill(sig unix.Signal) error {
 	m.event("kill", "signal", fmt.Sprint(int(sig)))
 	if err := unix.Kill(l.pid, sig); err != nil {
 		return fmt.Errorf("kill container %s: %w", m.config.Name, err)
+	}
+	if sig == unix.SIGKILL {
+		m.wait(gone)
 	}
 	return nil
 }
