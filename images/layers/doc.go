@@ -30,6 +30,7 @@
 // many images stack on it at once. Nothing but that convention keeps it so, as
 // its directories have the modes that the image gave them.
 //
-// Limits against archives that unpack to far more than they are, and the way
-// back from a directory to a layer, are not here.
+// The way back, from a container's directory to a layer or an archive of all
+// its files, is View. Limits against archives that unpack to far more than
+// they are, are not here.
 package layers
