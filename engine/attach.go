@@ -117,6 +117,18 @@ func (t *talk) run(ctx context.Context, other func(frame.Kind, []byte) (over boo
 	}
 }
 
+// untilSettled waits until the monitor is done with a container that ended:
+// what follows finds its last state.
+func (t *talk) untilSettled(ctx context.Context) {
+	stop := context.AfterFunc(ctx, t.close)
+	defer stop()
+	for {
+		if _, _, err := t.frames.Next(); err != nil {
+			return
+		}
+	}
+}
+
 // outlet is where a stream of the container goes. A reader that is gone, as in
 // `nook run x | head`, must not end this process (Go does that for a broken
 // pipe on descriptors 1 and 2 unless SIGPIPE is asked for), which has a

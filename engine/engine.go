@@ -46,9 +46,14 @@ func Main(args []string) (code int, handled bool) {
 	if len(args) == 0 {
 		return 0, false
 	}
-	switch args[0] {
-	case monitor.Name:
+	if args[0] == monitor.Name {
 		return monitor.Run(), true
+	}
+	if args[0] != initName && lured() {
+		fmt.Fprintln(os.Stderr, "nook: not a program of this container")
+		return hint.ExitNook, true
+	}
+	switch args[0] {
 	case stageName:
 		return runStage(), true
 	case monitor.AgainName:

@@ -96,6 +96,19 @@ func outOfReach() bool {
 	return err == nil && seals&unix.F_SEAL_WRITE != 0
 }
 
+// lured tells whether an image made its first process this program, by an
+// entrypoint of /proc/self/exe or a #! line that names it: it would go on as
+// the host's own file, and what it starts could change that by /proc/1/exe.
+// Only a container's first process is forked from a command; a monitor
+// runs from where nothing can be changed.
+func lured() bool {
+	if os.Getpid() != 1 || outOfReach() || ownFile() != "" {
+		return false
+	}
+	var st unix.Stat_t // one that was deleted, as of go run, is nobody's to change
+	return unix.Stat("/proc/self/exe", &st) != nil || st.Nlink > 0
+}
+
 // runInit is pid 1 of a container with --init: it starts the entrypoint,
 // passes signals on, reaps what nobody waits for, and ends as the entrypoint
 // does.

@@ -428,7 +428,11 @@ func (e *Engine) Attach(ctx context.Context, nameOrID string, streams Streams) (
 	}
 	t := newTalk(conn, conn, streams)
 	defer t.close()
-	return t.run(ctx, nil)
+	code, err = t.run(ctx, nil)
+	if err == nil && cfg.Restart.Name == "" {
+		t.untilSettled(ctx)
+	}
+	return code, err
 }
 
 // event tells what happened to whoever reads the events. That it can't be

@@ -17,7 +17,7 @@ import (
 func (e *Engine) settleStale(ct containers.Container) containers.State {
 	if held, err := ct.TryLock(); err == nil {
 		defer held.Release()
-		return settleHeld(ct)
+		return e.settleHeld(ct)
 	}
 	state, _ := ct.State()
 	return state
@@ -25,7 +25,7 @@ func (e *Engine) settleStale(ct containers.Container) containers.State {
 
 // settleHeld is settleStale for who holds the container. A state that can't be
 // read or written stays as it is: whoever reads it meets the same again.
-func settleHeld(ct containers.Container) containers.State {
+func (e *Engine) settleHeld(ct containers.Container) containers.State {
 	state, err := ct.State()
 	if err != nil || !state.Lost {
 		return state
@@ -41,6 +41,9 @@ func settleHeld(ct containers.Container) containers.State {
 	state.Monitor, state.Socket, state.Health = containers.Process{}, "", ended(state.Health)
 	if ct.WriteState(state, atomicfile.Durable) == nil {
 		state.Lost = false
+		if cfg, err := ct.Config(); err == nil {
+			e.event("die", cfg, "exitCode", strconv.Itoa(state.ExitCode))
+		}
 	}
 	return state
 }

@@ -38,7 +38,7 @@ const DefaultSize = 1 << 20
 type Reg int
 
 // registers is how many a child has.
-const registers = 16
+const registers = 32
 
 // Addr is an address of memory in the program's arena.
 type Addr uintptr
