@@ -39,6 +39,7 @@ type Request struct {
 	Signal  int          `json:"signal,omitempty"`  // of signal, and of stop: 0 is the container's own
 	Timeout *int         `json:"timeout,omitempty"` // of stop, in seconds; nil: the container's own, negative: never
 	Keep    bool         `json:"keep,omitempty"`    // of stop: --rm or not, it will be started again
+	Bound   bool         `json:"bound,omitempty"`   // of pause: it ends with the connection
 	Network string       `json:"network,omitempty"` // of dial: tcp, udp, unix
 	Address string       `json:"address,omitempty"` // of dial: host:port, or a path in the container
 }

@@ -137,29 +137,27 @@ func givenEnv(cfg *containers.Config, image []string) []string {
 const pauseTime = 10 * time.Second
 
 // paused stops the processes of a container until the function that it gives
-// is called. Where that can't be done the container goes on, and a note says
-// so.
+// is called, or this process ends. Where that can't be done the container goes
+// on, and a note says so.
 func (e *Engine) paused(ctx context.Context, t *tree) (resume func()) {
-	if err := ask(ctx, t, containers.VerbPause); err != nil {
-		e.note("%s goes on while it is committed: %v", t.cfg.Name, err)
-		return func() {}
-	}
-	return func() {
-		// Also when ctx has ended.
-		if err := ask(context.WithoutCancel(ctx), t, containers.VerbUnpause); err != nil {
-			e.note("%s stays paused (nook unpause %s): %v", t.cfg.Name, t.cfg.Name, err)
-		}
-	}
-}
-
-func ask(ctx context.Context, t *tree, verb string) error {
-	ctx, cancel := context.WithTimeout(ctx, pauseTime)
+	asking, cancel := context.WithTimeout(ctx, pauseTime)
 	defer cancel()
-	conn, err := t.Connect(ctx, t.state)
-	if err != nil {
-		return err
+	conn, err := t.Connect(asking, t.state)
+	if err == nil {
+		if _, err = conn.Ask(asking, containers.Request{Verb: containers.VerbPause, Bound: true}); err == nil {
+			// The monitor lets it go on when the connection ends, and then ends
+			// it itself.
+			return func() {
+				_ = conn.CloseWrite()
+				_ = conn.SetReadDeadline(time.Now().Add(pauseTime))
+				if _, _, err := conn.Next(); !errors.Is(err, io.EOF) {
+					e.note("%s stays paused (nook unpause %s): %v", t.cfg.Name, t.cfg.Name, err)
+				}
+				_ = conn.Close()
+			}
+		}
+		_ = conn.Close()
 	}
-	defer conn.Close()
-	_, err = conn.Ask(ctx, containers.Request{Verb: verb})
-	return err
+	e.note("%s goes on while it is committed: %v", t.cfg.Name, err)
+	return func() {}
 }

@@ -64,11 +64,19 @@ func (m *monitor) accept(conn *net.UnixConn) {
 	case containers.VerbDial:
 		m.dial(conn, req)
 	default:
-		result, err := m.obey(conn, frames, req)
+		gone := untilGone(frames)
+		result, err := m.obey(gone, req)
 		if err != nil {
 			result = containers.Failed(err)
 		}
 		m.reply(conn, result)
+		if err == nil && req.Verb == containers.VerbPause && req.Bound {
+			select {
+			case <-gone.Done():
+				_ = m.unpause() // if nobody else did
+			case <-m.done:
+			}
+		}
 		_ = conn.Close()
 	}
 }
@@ -88,8 +96,7 @@ func (m *monitor) reply(conn net.Conn, r containers.Result) bool {
 }
 
 // obey does what is answered with a single result.
-func (m *monitor) obey(conn net.Conn, frames *frame.Reader, req containers.Request) (containers.Result, error) {
-	gone := untilGone(frames)
+func (m *monitor) obey(gone context.Context, req containers.Request) (containers.Result, error) {
 	switch req.Verb {
 	case containers.VerbSignal:
 		return containers.Result{}, m.kill(gone, unix.Signal(req.Signal))
