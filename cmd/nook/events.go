@@ -91,6 +91,7 @@ func eventFormat(flag string, zone *time.Location) (func(io.Writer, events.Event
 	if err != nil {
 		return nil, err
 	}
+	body.Option("missingkey=default") // few events have an exitCode
 	return func(w io.Writer, e events.Event) error {
 		var line strings.Builder // whole lines only
 		if err := execute(&line, body, newEventRow(e)); err != nil {

@@ -147,14 +147,14 @@ func writeObjects(w io.Writer, flag string, objects []any) error {
 	for _, object := range objects {
 		var out bytes.Buffer
 		// Fields first as Go's, then as the JSON has them: docker takes both
-		// .ID and .Id.
-		if err := execute(&out, body, object); err != nil {
+		// .ID and .Id. A label that isn't there is no error.
+		if err := execute(&out, body.Option("missingkey=default"), object); err != nil {
 			fields, jsonErr := asFields(object)
 			if jsonErr != nil {
 				return jsonErr
 			}
 			out.Reset()
-			if err := execute(&out, body, fields); err != nil {
+			if err := execute(&out, body.Option("missingkey=error"), fields); err != nil {
 				return err
 			}
 		}
