@@ -199,7 +199,7 @@ func TestStaleStatesAreSettled(t *testing.T) {
 	}{
 		"killed": {killed, false, "its monitor was killed"},
 		"reboot": {reboot, false, "the machine was restarted meanwhile"},
-		"held":   {killed, true, ""},
+		"held":   {killed, true, "its monitor was killed"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e, _ := records(t)
@@ -217,12 +217,15 @@ func TestStaleStatesAreSettled(t *testing.T) {
 				t.Fatalf("%d listed, %v", len(list), err)
 			}
 			for _, s := range []containers.State{list[0].State, e.settleStale(ct)} {
-				settled := s.Error == test.fact && !s.Lost && s.Finished.After(began)
-				if s.Status != containers.Exited || s.ExitCode != 137 || s.Pid != 0 || settled == test.held {
+				if s.Status != containers.Exited || s.ExitCode != 137 || s.Pid != 0 || s.Error != test.fact || s.Lost != test.held || !s.Finished.After(began) {
 					t.Errorf("it is told as %+v", s)
 				}
 			}
-			if again, err := ct.State(); err != nil || again.Lost != test.held || again.Error != test.fact {
+			fact := test.fact
+			if test.held {
+				fact = ""
+			}
+			if again, err := ct.State(); err != nil || again.Lost != test.held || again.Error != fact {
 				t.Errorf("it is written as %+v, %v", again, err)
 			}
 		})

@@ -11,25 +11,41 @@ import (
 	"nook/internal/atomicfile"
 )
 
-// settleStale writes down the end of a container whose monitor is gone without
-// having done so, and returns its state. While somebody else holds it, it is
-// theirs to write.
+// settleStale tells the end of a container whose monitor is gone without having
+// told it, and writes it down. While somebody else holds the container it is
+// theirs to write; that may be the last threads of the monitor.
 func (e *Engine) settleStale(ct containers.Container) containers.State {
 	if held, err := ct.TryLock(); err == nil {
 		defer held.Release()
 		return e.settleHeld(ct)
 	}
-	state, _ := ct.State()
+	state, err := ct.State()
+	if err == nil && state.Lost {
+		tellEnd(&state)
+	}
 	return state
 }
 
-// settleHeld is settleStale for who holds the container. A state that can't be
-// read or written stays as it is: whoever reads it meets the same again.
+// settleHeld is settleStale for who holds the container. What can't be written
+// is told all the same: whoever reads the state meets it again.
 func (e *Engine) settleHeld(ct containers.Container) containers.State {
 	state, err := ct.State()
 	if err != nil || !state.Lost {
 		return state
 	}
+	tellEnd(&state)
+	if ct.WriteState(state, atomicfile.Durable) != nil {
+		return state
+	}
+	state.Lost = false
+	if cfg, err := ct.Config(); err == nil {
+		e.event("die", cfg, "exitCode", strconv.Itoa(state.ExitCode))
+	}
+	return state
+}
+
+// tellEnd fills in what is known of an end that nobody saw.
+func tellEnd(state *containers.State) {
 	state.Error, state.Finished = "its monitor was killed", time.Now().UTC()
 	// The end was before this boot, whenever that was exactly.
 	if self, err := containers.Self(); err == nil && state.Monitor.Boot != self.Boot {
@@ -39,13 +55,6 @@ func (e *Engine) settleHeld(ct containers.Container) containers.State {
 		}
 	}
 	state.Monitor, state.Socket, state.Health = containers.Process{}, "", ended(state.Health)
-	if ct.WriteState(state, atomicfile.Durable) == nil {
-		state.Lost = false
-		if cfg, err := ct.Config(); err == nil {
-			e.event("die", cfg, "exitCode", strconv.Itoa(state.ExitCode))
-		}
-	}
-	return state
 }
 
 // ended is what a container that ended tells of its health: docker keeps the
