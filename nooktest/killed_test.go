@@ -59,6 +59,8 @@ func TestNothingIsLeftBehind(t *testing.T) {
 					t.Error(err)
 				}
 			})
+			t.Setenv("TMPDIR", temp)
+			defer sweep() // also of what should not be there
 			out, id, token, root := victim(t, how, temp)
 			nothingRuns(t, id, token, root)
 			for _, left := range []string{"containers/" + id, "containers/names/*"} {
@@ -72,7 +74,6 @@ func TestNothingIsLeftBehind(t *testing.T) {
 			if _, err := os.Stat(root); (err == nil) != keepsRoot {
 				t.Errorf("the data root: %v", err)
 			}
-			t.Setenv("TMPDIR", temp)
 			sweep()
 			if _, err := os.Stat(root); !errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("the data root after a sweep: %v", err)
