@@ -1,7 +1,9 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -82,5 +84,17 @@ func TestLayerThatIsListedTwice(t *testing.T) {
 			t.Errorf("got %q %q, want %q and no detour", got, notes, tc.want)
 		}
 		nothingLeft(t, e)
+	}
+}
+
+// TestOpenRefusesAForgottenMain: such a program would start itself for ever.
+func TestOpenRefusesAForgottenMain(t *testing.T) {
+	args := os.Args
+	defer func() { os.Args = args }()
+	for _, name := range []string{"nook-monitor", "nook-stage", "nook-again", "nook-init"} {
+		os.Args = []string{name}
+		if _, err := Open(t.Context(), Options{Root: t.TempDir()}); !errors.Is(err, ErrNoMain) {
+			t.Errorf("%s: got %v, want ErrNoMain", name, err)
+		}
 	}
 }

@@ -7,6 +7,18 @@
 // A program that uses it must call Main first thing in its own main: the
 // processes of a container are the same executable started again.
 //
+//	if code, handled := engine.Main(os.Args); handled {
+//		os.Exit(code)
+//	}
+//
+// A container is found by its name, its id or a prefix of the id that no other
+// has. It belongs to its monitor, a process of its own: a context that ends, or
+// the end of the program, leaves it running, but for RunOptions.Leash. Errors
+// are compared by errors.Is, with those of this package and of containers.
+//
+// For tests there is nook/nooktest. How docker's HTTP API would stand on these
+// calls is written in docs/API.md.
+//
 // It prints nothing and never exits. What is done inside the user namespace is
 // a stage (stage.go); what goes on in a container's own processes is in
 // containers/monitor and containers/pid1.
@@ -27,8 +39,12 @@ import (
 	"nook/namespaces"
 )
 
-// ErrNoHome says that no place for the data root is known.
-var ErrNoHome = errors.New("no data root")
+var (
+	// ErrNoHome says that no place for the data root is known.
+	ErrNoHome = errors.New("no data root")
+	// ErrNoMain says that a program doesn't call Main first.
+	ErrNoMain = errors.New("engine.Main was not called")
+)
 
 // Engine is one open data root.
 type Engine struct {
@@ -64,8 +80,17 @@ func Main(args []string) (code int, handled bool) {
 	return 0, false
 }
 
+// ownProcess tells whether one with this args[0] is nook's own.
+func ownProcess(name string) bool {
+	return name == monitor.Name || name == stageName || name == monitor.AgainName || name == initName
+}
+
 // Open opens a data root and makes it when it isn't there.
 func Open(_ context.Context, o Options) (*Engine, error) {
+	if len(os.Args) > 0 && ownProcess(os.Args[0]) { // each would start the next one without end
+		return nil, hint.Errorf("call engine.Main first thing in main, and exit when it handled the process",
+			"this process was started as a %s: %w", os.Args[0], ErrNoMain)
+	}
 	root, err := dataRoot(o.Root)
 	if err != nil {
 		return nil, err
