@@ -82,13 +82,7 @@ func (c Container) lockDir(how int) (*Lock, error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock container %.12s: %w", c.ID, err)
 	}
-	for {
-		err = unix.Flock(int(f.Fd()), how)
-		if !errors.Is(err, unix.EINTR) {
-			break
-		}
-	}
-	switch {
+	switch err = flock(f, how); {
 	case err == nil:
 		return &Lock{f}, nil
 	case errors.Is(err, unix.EWOULDBLOCK):
@@ -100,18 +94,23 @@ func (c Container) lockDir(how int) (*Lock, error) {
 	return nil, err
 }
 
+func flock(f *os.File, how int) error {
+	for {
+		if err := unix.Flock(int(f.Fd()), how); !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
 // Edit changes a record: its name and its restart policy are what may change.
 // It may belong to a running container, whose monitor reads it again when it
 // needs to know. Of two edits one waits for the other.
 func (c Container) Edit(change func(*Config) error) error {
-	names, err := os.Open(c.dir.names())
+	names, err := c.dir.lockNames()
 	if err != nil {
 		return fmt.Errorf("edit container %.12s: %w", c.ID, err)
 	}
-	defer names.Close()
-	if err := unix.Flock(int(names.Fd()), unix.LOCK_EX); err != nil {
-		return fmt.Errorf("edit container %.12s: %w", c.ID, err)
-	}
+	defer names.Release()
 	cfg, err := c.Config()
 	if err != nil {
 		return err
@@ -124,7 +123,7 @@ func (c Container) Edit(change func(*Config) error) error {
 		if err := ValidName(cfg.Name); err != nil {
 			return err
 		}
-		if err := c.dir.take(cfg.Name, c.ID); err != nil {
+		if err := c.dir.takeLocked(cfg.Name, c.ID); err != nil {
 			return err
 		}
 	}

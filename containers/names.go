@@ -1,11 +1,108 @@
 package containers
 
 import (
+	"errors"
+	"fmt"
+	"io/fs"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
+	"regexp"
+
+	"golang.org/x/sys/unix"
 
 	"nook/internal/atomicfile"
+	"nook/internal/hint"
 )
+
+// ValidName refuses what docker refuses.
+func ValidName(name string) error {
+	if !regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`).MatchString(name) {
+		return hint.Errorf("a name begins with a letter or digit, and letters, digits, _ . - follow",
+			"name %q: %w", name, ErrName)
+	}
+	return nil
+}
+
+func (d Dir) names() string { return filepath.Join(d.path, "names") }
+
+// lockNames waits for the lock of names/: who changes a name, or takes one
+// that a killed command left, has it meanwhile.
+func (d Dir) lockNames() (*Lock, error) {
+	f, err := os.Open(d.names())
+	if err != nil {
+		return nil, err
+	}
+	if err := flock(f, unix.LOCK_EX); err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("lock %s: %w", d.names(), err)
+	}
+	return &Lock{f}, nil
+}
+
+// take takes a name. A free one is a single call; about one that seems to be
+// another's it looks twice.
+func (d Dir) take(name, id string) error {
+	err := d.link(name, id)
+	if !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	names, err := d.lockNames()
+	if err != nil {
+		return fmt.Errorf("take name %s: %w", name, err)
+	}
+	defer names.Release()
+	return d.takeLocked(name, id)
+}
+
+func (d Dir) link(name, id string) error {
+	return os.Symlink(filepath.Join("..", id), filepath.Join(d.names(), name))
+}
+
+// takeLocked is take for who has the lock of the names.
+func (d Dir) takeLocked(name, id string) error {
+	for {
+		err := d.link(name, id)
+		if !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		link, err := os.Readlink(filepath.Join(d.names(), name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("take name %s: %w", name, err)
+		}
+		holder := d.At(filepath.Base(link))
+		if !holder.lost(name) {
+			return hint.Errorf("nook rm it, or use another --name", "name %q: %w by %.12s", name, ErrNameTaken, holder.ID)
+		}
+		d.release(name, holder.ID)
+	}
+}
+
+// lost tells whether a name that leads to the container is a killed command's:
+// nobody makes or removes the container, and it isn't there, or has another
+// name.
+func (c Container) lost(name string) bool {
+	switch cfg, err := c.Config(); {
+	case err == nil:
+		return cfg.Name != name
+	case !errors.Is(err, fs.ErrNotExist):
+		is, held := c.CutShort()
+		return is && !held
+	}
+	held, err := c.lockDir(unix.LOCK_EX | unix.LOCK_NB)
+	held.Release()
+	return err == nil && !c.exists() || errors.Is(err, ErrNotFound)
+}
+
+func (d Dir) release(name, id string) {
+	link := filepath.Join(d.names(), name)
+	if holder, err := os.Readlink(link); err == nil && filepath.Base(holder) == id {
+		_ = os.Remove(link)
+	}
+}
 
 // RandomName makes a name for a container whose owner gave none.
 func RandomName() string {

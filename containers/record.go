@@ -22,7 +22,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"time"
 
@@ -143,15 +142,6 @@ func NewID() string {
 	return hex.EncodeToString(b[:])
 }
 
-// ValidName refuses what docker refuses.
-func ValidName(name string) error {
-	if !regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`).MatchString(name) {
-		return hint.Errorf("a name begins with a letter or digit, and letters, digits, _ . - follow",
-			"name %q: %w", name, ErrName)
-	}
-	return nil
-}
-
 // Create makes the directory and writes the record. The name is taken first:
 // of two that want it one wins, without a lock. The container is held: the
 // caller starts it or lets go.
@@ -190,74 +180,6 @@ func (d Dir) Create(c *Config, root Attr) (ct Container, held *Lock, err error) 
 	return ct, held, nil
 }
 
-// Sweep removes what killed commands and monitors left of containers that have
-// no record yet, or no more, and of those given that are Abandoned. In a stage
-// only, as Remove.
-func (d Dir) Sweep(abandoned ...Container) error {
-	for _, c := range abandoned {
-		if err := d.At(c.ID).sweepAbandoned(); err != nil {
-			return fmt.Errorf("sweep container %.12s: %w", c.ID, err)
-		}
-	}
-	entries, err := os.ReadDir(d.path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("sweep containers: %w", err)
-	}
-	for _, e := range entries {
-		c := d.At(e.Name())
-		if len(c.ID) != idLength || c.exists() {
-			continue
-		}
-		held, err := c.lockDir(unix.LOCK_EX | unix.LOCK_NB)
-		if err != nil { // it is being made
-			continue
-		}
-		// Its record may have been written between the two looks.
-		if !c.exists() {
-			err = os.RemoveAll(c.Path)
-		}
-		held.Release()
-		if err != nil {
-			return fmt.Errorf("sweep container %.12s: %w", c.ID, err)
-		}
-	}
-	return nil
-}
-
-// Abandoned tells whether the container was to be removed at its end (remove),
-// nobody holds it, and it ended or was never started: its command was killed
-// and its monitor too. One that waits for its start has a state that says so.
-func (c Container) Abandoned(remove bool, s State) bool {
-	if !remove || s.Status.Live() || s.Status == Created && c.hasState() {
-		return false
-	}
-	held, err := c.TryLock()
-	held.Release()
-	return err == nil
-}
-
-func (c Container) hasState() bool {
-	_, err := os.Lstat(filepath.Join(c.Path, "state.json"))
-	return err == nil
-}
-
-func (c Container) sweepAbandoned() error {
-	held, err := c.TryLock()
-	if err != nil { // somebody has it, or had it
-		return nil //nolint:nilerr // so it isn't abandoned
-	}
-	defer held.Release()
-	cfg, err := c.Config()
-	if err != nil {
-		return err
-	}
-	state, err := c.State()
-	if err != nil || !cfg.Remove || state.Status.Live() || state.Status == Created && c.hasState() {
-		return err
-	}
-	return c.Remove(cfg.Name)
-}
-
 // writeNew writes the record. Who dies with its run needs neither a flush nor
 // a rename: a record that is cut short is none.
 func (c Container) writeNew(cfg *Config) error {
@@ -293,37 +215,6 @@ func (c Container) writableLayer(root Attr) error {
 		return fmt.Errorf("create container: chmod upper: %w", err)
 	}
 	return nil
-}
-
-func (d Dir) names() string { return filepath.Join(d.path, "names") }
-
-func (d Dir) take(name, id string) error {
-	link := filepath.Join(d.names(), name)
-	for {
-		err := os.Symlink(filepath.Join("..", id), link)
-		if !errors.Is(err, fs.ErrExist) {
-			return err
-		}
-		holder, err := os.Readlink(link)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("take name %s: %w", name, err)
-		}
-		holder = filepath.Base(holder)
-		if _, err := os.Lstat(filepath.Join(d.path, holder)); !errors.Is(err, fs.ErrNotExist) {
-			return hint.Errorf("nook rm it, or use another --name", "name %q: %w by %.12s", name, ErrNameTaken, holder)
-		}
-		d.release(name, holder) // its container is gone: a kill between the two removals
-	}
-}
-
-func (d Dir) release(name, id string) {
-	link := filepath.Join(d.names(), name)
-	if holder, err := os.Readlink(link); err == nil && filepath.Base(holder) == id {
-		_ = os.Remove(link)
-	}
 }
 
 // Config reads the record.

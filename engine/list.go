@@ -212,6 +212,11 @@ func (e *Engine) readRecord(read *reader, ct containers.Container) (record, erro
 	case errors.Is(err, fs.ErrNotExist):
 		return record{}, nil
 	case err != nil:
+		if is, held := ct.CutShort(); is && held {
+			return record{}, nil // it is being made
+		} else if is {
+			return record{ID: ct.ID, abandoned: true}, nil
+		}
 		return record{}, fmt.Errorf("container %.12s is not listed: read config.json: %w", ct.ID, err)
 	case r.Version > containers.ConfigVersion:
 		return record{}, hint.Errorf("use the nook that made it", "container %.12s is not listed: %w (version %d)", ct.ID, containers.ErrVersion, r.Version)

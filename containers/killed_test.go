@@ -1,0 +1,121 @@
+package containers
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestNamesThatKilledCommandsLeft: a name is free when no container has it,
+// whatever link is there, and its link is gone after a sweep.
+func TestNamesThatKilledCommandsLeft(t *testing.T) {
+	for name, test := range map[string]struct {
+		left func(t *testing.T, d Dir) (c Container, held *Lock)
+		// taken: the name is somebody's; stays: so is the link after a sweep.
+		taken, stays bool
+	}{
+		"by a creation, before the record": {left: func(t *testing.T, d Dir) (Container, *Lock) {
+			return unrecorded(t, d)
+		}},
+		"by a creation that goes on": {taken: true, stays: true, left: func(t *testing.T, d Dir) (Container, *Lock) {
+			c, _ := unrecorded(t, d)
+			held, err := c.lockDir(unix.LOCK_EX | unix.LOCK_NB)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return c, held
+		}},
+		"by a removal, after the directory": {left: func(t *testing.T, d Dir) (Container, *Lock) {
+			c, held := unrecorded(t, d)
+			if err := os.RemoveAll(c.Path); err != nil {
+				t.Fatal(err)
+			}
+			return c, held
+		}},
+		"by a rename, before the record": {stays: true, left: func(t *testing.T, d Dir) (Container, *Lock) {
+			c, _ := create(t, d, "old")
+			if err := d.link("web", c.ID); err != nil {
+				t.Fatal(err)
+			}
+			return c, nil
+		}},
+		"by a record that is cut short": {left: func(t *testing.T, d Dir) (Container, *Lock) {
+			c, _ := create(t, d, "web")
+			if err := os.Truncate(filepath.Join(c.Path, "config.json"), 5); err != nil {
+				t.Fatal(err)
+			}
+			return c, nil
+		}},
+		"by nobody: it is in use": {taken: true, stays: true, left: func(t *testing.T, d Dir) (Container, *Lock) {
+			c, _ := create(t, d, "web")
+			return c, nil
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDir(t)
+			c, held := test.left(t, d)
+			err := d.take("web", NewID())
+			if errors.Is(err, ErrNameTaken) != test.taken || !test.taken && err != nil {
+				t.Errorf("take: %v; want it to be taken: %v", err, test.taken)
+			}
+			held.Release()
+			_ = os.Remove(filepath.Join(d.names(), "web"))
+			c, held = test.left(t, newDirAt(t, d))
+			defer held.Release()
+			if err := d.Sweep(c); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := os.Lstat(filepath.Join(d.names(), "web")); (err == nil) != test.stays {
+				t.Errorf("after a sweep: %v, want the link to stay: %v", err, test.stays)
+			}
+		})
+	}
+}
+
+// newDirAt empties a directory.
+func newDirAt(t *testing.T, d Dir) Dir {
+	t.Helper()
+	if err := os.RemoveAll(d.path); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// unrecorded is a container as Create has it before its record is written.
+func unrecorded(t *testing.T, d Dir) (Container, *Lock) {
+	t.Helper()
+	c := d.At(NewID())
+	for _, dir := range []string{d.names(), filepath.Join(c.Path, "upper"), filepath.Join(c.Path, "work")} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := d.link("web", c.ID); err != nil {
+		t.Fatal(err)
+	}
+	return c, nil
+}
+
+// TestRenameGoesOnAfterAKill: the new name leads to the container already.
+func TestRenameGoesOnAfterAKill(t *testing.T) {
+	d := newDir(t)
+	c, _ := create(t, d, "old")
+	if err := d.link("new", c.ID); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Edit(func(cfg *Config) error { cfg.Name = "new"; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	// Nor does the old one stay with it when the kill comes later.
+	if err := d.link("old", c.ID); err != nil {
+		t.Fatal(err)
+	}
+	_, lock, err := d.Create(&Config{ID: NewID(), Name: "old"}, Attr{0o755})
+	lock.Release()
+	if err != nil {
+		t.Error(err)
+	}
+}
