@@ -73,6 +73,11 @@ func (s *Store) stage(ctx context.Context) (*staging, error) {
 // sweep removes what processes left behind that were killed. It does what it
 // can: what it can't remove costs space and nothing else.
 func (s *Store) sweep() {
+	// Who writes here has the lock of the store, and that have we.
+	cut, _ := filepath.Glob(s.path(".*.tmp-*"))
+	for _, name := range cut {
+		_ = os.Remove(name)
+	}
 	entries, err := os.ReadDir(s.path(stagingDir))
 	if err != nil {
 		return

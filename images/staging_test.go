@@ -41,8 +41,12 @@ func TestLoadSweepsWhatAKillLeft(t *testing.T) {
 	}
 	alive.close()
 	stage.unlock()
+	cut := s.path("." + indexFile + ".tmp-1") // killed while it wrote the index
+	if err := os.WriteFile(cut, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	loadImage(t, s, small())
-	for _, path := range []string{stage.dir, s.blobPath(file.digest)} {
+	for _, path := range []string{stage.dir, s.blobPath(file.digest), cut} {
 		if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("%s: got %v, want it swept", path, err)
 		}

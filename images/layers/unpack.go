@@ -128,8 +128,25 @@ func (u *unpacking) run(ctx context.Context, ids []string) (Chain, error) {
 		return Chain{}, err
 	}
 	c := u.chain()
-	top := u.layers[len(u.layers)-1].chain
-	return c, atomicfile.WriteJSON(u.store.chainPath(top), c, 0o600, atomicfile.Durable)
+	return c, u.store.writeChain(u.layers[len(u.layers)-1], c)
+}
+
+// writeChain writes a chain in the staging directory of its top layer first,
+// where a sweep finds what a kill leaves.
+func (s *Store) writeChain(top *unpacked, c Chain) error {
+	dir, err := os.MkdirTemp(filepath.Join(s.dir, ".staging"), top.diffHex+"-")
+	if err != nil {
+		return fmt.Errorf("write chain: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	file := filepath.Join(dir, "chain.json")
+	if err := atomicfile.WriteJSON(file, c, 0o600, atomicfile.Durable); err != nil {
+		return err
+	}
+	if err := os.Rename(file, s.chainPath(top.chain)); err != nil {
+		return fmt.Errorf("write chain: %w", err)
+	}
+	return atomicfile.SyncDir(filepath.Join(s.dir, "chains"))
 }
 
 // find looks what of the image is in the store already.
