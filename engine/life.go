@@ -143,6 +143,8 @@ func (e *Engine) StartAttached(ctx context.Context, nameOrID string, streams Str
 const (
 	holdTime = 10 * time.Second
 	holdStep = 3 * time.Millisecond
+	// endTime is how long a monitor may take from its socket's end to its own.
+	endTime = time.Second
 )
 
 // hold takes a container that nobody owns. ErrRunning: its monitor lives.
@@ -241,7 +243,7 @@ func connect(ctx context.Context, ct containers.Container) (*containers.Conn, er
 	if conn, err := ct.Connect(ctx, containers.State{}); err == nil || !errors.Is(err, containers.ErrNoMonitor) {
 		return conn, err
 	}
-	late := time.Now().Add(holdTime)
+	late := time.Now().Add(endTime)
 	for {
 		state, err := ct.State()
 		if err == nil && !state.Status.Live() {

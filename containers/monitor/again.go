@@ -66,6 +66,8 @@ func (m *monitor) wantedAgain(code int) bool {
 // again waits and starts the entrypoint once more; nil when the container is
 // to be left as it is.
 func (m *monitor) again(delay time.Duration) *life {
+	// A run that was over at once was not told as one, nor were we.
+	m.failure(m.attend())
 	m.update(func(s *containers.State) {
 		s.Status = containers.Restarting
 		s.Restarts++

@@ -96,7 +96,10 @@ func (m *monitor) probe(l *life, check *containers.HealthCheck, starting bool) {
 	var was, is string
 	m.update(func(s *containers.State) {
 		h := *s.Health
-		was = h.Status
+		was, is = h.Status, h.Status
+		if m.life != l { // it ended meanwhile
+			return
+		}
 		h.Log = append(h.Log[max(0, len(h.Log)-healthLog+1):len(h.Log):len(h.Log)], result)
 		retries := check.Retries
 		if retries == 0 {

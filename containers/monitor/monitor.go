@@ -225,27 +225,43 @@ func (m *monitor) live(l *life) (code int, err error) {
 
 // started tells that the entrypoint runs, and lets others in.
 func (m *monitor) started(l *life) error {
-	self, err := containers.Self()
-	if err != nil {
+	if err := m.attend(); err != nil {
 		return err
 	}
+	var err error
 	if l.host, err = hostPid(l.pid); err != nil {
 		return err
 	}
 	m.mu.Lock()
 	m.life = l
-	socket := m.state.Socket
 	m.mu.Unlock()
-	if socket == "" {
-		socket = m.listen(runtimeDir(os.Args))
-	}
 	m.update(func(s *containers.State) {
-		s.Status, s.Pid, s.Monitor, s.Socket, s.Error = containers.Running, l.host, self, socket, ""
-		s.Started, s.Finished, s.ExitCode, s.Health = l.began, time.Time{}, 0, nil
+		s.Status, s.Pid, s.Error = containers.Running, l.host, ""
+		s.Started, s.Finished, s.ExitCode = time.Now().UTC(), time.Time{}, 0
 	})
 	m.hub.tell(frame.Started, struct{}{})
 	m.event("start")
 	m.checkHealth(l)
+	return nil
+}
+
+// attend makes the state, once it is written, name us and our socket. It is
+// called by the one goroutine that follows the container.
+func (m *monitor) attend() error {
+	m.mu.Lock()
+	there := m.state.Monitor.Pid != 0
+	m.mu.Unlock()
+	if there {
+		return nil
+	}
+	self, err := containers.Self()
+	if err != nil {
+		return err
+	}
+	socket := m.listen(runtimeDir(os.Args))
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.state.Monitor, m.state.Socket = self, socket
 	return nil
 }
 
@@ -265,6 +281,11 @@ func (m *monitor) exited(status unix.WaitStatus) int {
 	code := exitCode(status)
 	m.mu.Lock()
 	m.state.ExitCode, m.state.Finished, m.state.Pid = code, time.Now().UTC(), 0
+	if m.state.Health != nil { // who doesn't run is not healthy (moby, daemon/health.go)
+		h := *m.state.Health
+		h.Status = healthUnhealthy
+		m.state.Health = &h
+	}
 	m.mu.Unlock()
 	m.event("die", "exitCode", fmt.Sprint(code))
 	// The foreground command waits for our end too, so that it finds nothing
