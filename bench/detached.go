@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os/exec"
@@ -27,7 +28,7 @@ func nookDetached(n nookRoot) contestant {
 		name: "nook, " + n.ids, note: "`nook run -d --network none busybox sleep " + sleepSeconds + "`",
 		command: func(round int) *exec.Cmd { return n.idle(detachedName(round)) },
 		after:   func(round int) error { return n.remove(detachedName(round)) },
-		ready:   n.load,
+		ready:   func() error { return tryDetached(n.load, n.idle, n.remove) },
 	}
 }
 
@@ -36,7 +37,16 @@ func podmanDetached(p podmanStore) contestant {
 		name: "podman", note: "the same, warm",
 		command: func(round int) *exec.Cmd { return p.idle(detachedName(round)) },
 		after:   func(round int) error { return p.remove(detachedName(round)) },
-		ready:   p.load,
+		ready:   func() error { return tryDetached(p.load, p.idle, p.remove) },
 		done:    endPause,
 	}
+}
+
+// tryDetached does once what is timed, and tells why it doesn't work.
+func tryDetached(load func() error, idle func(string) *exec.Cmd, remove func(...string) error) error {
+	if err := load(); err != nil {
+		return err
+	}
+	name := detachedName(0)
+	return errors.Join(quietly(idle(name)), remove(name))
 }

@@ -34,7 +34,7 @@ func listPart(s settings, w io.Writer) error {
 	each := func(i, j int) float64 { return (at[j] - at[i]) * 1000 / float64(counts[j]-counts[i]) }
 	linear := figure{name: fmt.Sprintf("%.1f µs each from %d to %d, %.1f µs each from there to %d; a ratio of",
 		each(0, 1), counts[0], counts[1], each(1, 2), counts[2])}
-	if at[0] > 0 && at[1] > at[0] && at[2] > 0 {
+	if at[0] > 0 && at[1] > at[0] && at[2] > at[1] {
 		linear.value = each(1, 2) / each(0, 1)
 	}
 	atMost(w, "linear, that is one more costs at most half as much again among the many", 1.5, linear)

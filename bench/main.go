@@ -23,6 +23,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -97,14 +98,11 @@ func run(s settings) error {
 	} else {
 		err = measure(s, &page)
 	}
-	if err != nil {
-		return err
-	}
-	if s.out != "" {
+	if err == nil && s.out != "" {
 		return os.WriteFile(s.out, page.Bytes(), 0o644)
 	}
-	_, err = io.Copy(os.Stdout, &page)
-	return err
+	_, werr := io.Copy(os.Stdout, &page) // with an error: what there is
+	return errors.Join(err, werr)
 }
 
 // parts are the names that -only has; none: all.

@@ -99,22 +99,24 @@ func partNames() []string {
 	return names
 }
 
-// measure runs the parts and writes the page.
+// measure runs the parts and writes the page, a part at once.
 func measure(s settings, w io.Writer) error {
-	page := &strings.Builder{}
-	heading(page, s)
+	heading(w, s)
 	for _, p := range parts() {
 		if only := s.parts(); only != nil && !slices.Contains(only, p.name) {
 			continue
 		}
 		began := time.Now()
+		page := &strings.Builder{}
 		if err := p.run(s, page); err != nil {
 			fmt.Fprintf(page, "Not measured: %v\n\n", err)
 		}
 		fmt.Fprintf(os.Stderr, "bench: %s: %.1f s\n", p.name, time.Since(began).Seconds())
+		if _, err := io.WriteString(w, page.String()); err != nil {
+			return err
+		}
 	}
-	_, err := io.WriteString(w, page.String())
-	return err
+	return nil
 }
 
 func heading(w io.Writer, s settings) {
@@ -161,10 +163,14 @@ func table(w io.Writer, all []times, ratio string) {
 	fmt.Fprintln(w)
 }
 
-// notMeasured is an error in a cell of a table.
+// notMeasured is the end of an error, where the cause stands, in a cell of a
+// table.
 func notMeasured(err error) string {
 	said := strings.ReplaceAll(strings.Join(strings.Fields(err.Error()), " "), "|", "/")
-	return fmt.Sprintf("not measured: %.200s", said)
+	if over := len(said) - 200; over > 0 {
+		said = "… " + said[over:]
+	}
+	return "not measured: " + said
 }
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

@@ -56,15 +56,16 @@ const sleepSeconds = "600"
 
 // podmanStore is podman with a store of its own.
 type podmanStore struct {
-	s   settings
-	own string
+	s      settings
+	own    string
+	events string // logs -f waits for ever with none
 }
 
-func newPodman(s settings) podmanStore { return podmanStore{s, s.own()} }
+func newPodman(s settings) podmanStore { return podmanStore{s, s.own(), "none"} }
 
 func (p podmanStore) command(args ...string) *exec.Cmd {
 	return exec.Command("podman", append([]string{"--root", filepath.Join(p.own, "podman"), "--runroot", filepath.Join(p.own, "run", "podman"),
-		"--storage-driver", "overlay", "--cgroup-manager", "cgroupfs", "--runtime", "crun", "--events-backend", "none"}, args...)...)
+		"--storage-driver", "overlay", "--cgroup-manager", "cgroupfs", "--runtime", "crun", "--events-backend", p.events}, args...)...)
 }
 
 // load fills the store, unless it is.
