@@ -18,6 +18,9 @@ import (
 // nothing to be left. All that is wrong goes to s.bad.
 func (s *scene) lookAround(v torment, random *rand.Rand) {
 	s.family.command = 0
+	if v.argv[0] == "rename" {
+		s.otherName()
+	}
 	handled := false
 	for _, c := range s.listed() {
 		if c.name != bystander {
@@ -63,6 +66,17 @@ func (s *scene) listed() []listing {
 		}
 	}
 	return list
+}
+
+// otherName: what isn't a container's name, as the list has it, is free.
+func (s *scene) otherName() {
+	for _, c := range s.listed() {
+		if c.name != bystander {
+			other := map[string]string{victim: renamed, renamed: victim}[c.name]
+			s.must("create", "--name", other, "busybox", "true")
+			s.must("rm", other)
+		}
+	}
 }
 
 // now is the container's state at this moment, "" when it is gone.
