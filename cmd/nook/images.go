@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"path"
 	"slices"
 	"strings"
 	"time"
@@ -12,7 +11,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"nook/images"
-	"nook/internal/hint"
 )
 
 func imagesVerb() verb {
@@ -32,6 +30,7 @@ func imagesOptions() []option {
 	return []option{
 		{name: "all", short: "a", usage: "Show all images (nook has no intermediate images to hide)"},
 		{name: "digests", usage: "Show digests"},
+		{name: "filter", short: "f", value: "list", usage: "Filter output based on conditions provided: dangling=BOOL, reference=PATTERN, before=IMAGE, since=IMAGE, until=TIME, label=KEY[=VALUE]"},
 		{name: "format", value: "string", usage: formatUsage},
 		{name: "no-trunc", usage: "Don't truncate output"},
 		{name: "quiet", short: "q", usage: "Only show image IDs"},
@@ -83,25 +82,32 @@ func (s *shell) images(c *cli.Context) error {
 	if c.Bool("quiet") && (f.table || c.String("format") == "") {
 		f = format{template: "{{.ID}}"}
 	}
+	filter, err := s.readImageFilter(c.StringSlice("filter"),
+		"before, dangling, label, label!, reference, since and until", func(key string) bool {
+			return slices.Contains([]string{"before", "dangling", "label", "label!", "reference", "since", "until"}, key)
+		})
+	if err != nil {
+		return err
+	}
+	if c.Args().Present() {
+		// docker makes a reference of it too, and of several any has to match.
+		filter.References = append(filter.References, c.Args().First())
+	}
 	return work(c.Context, func(ctx context.Context) error {
 		nook, err := s.engine(ctx, c)
 		if err != nil {
 			return err
 		}
-		all, err := nook.Images(ctx)
+		all, err := nook.FindImages(ctx, filter)
 		if err != nil {
 			return err
 		}
-		rows, err := imageRows(all, c.Args().First(), c.Bool("no-trunc"), s.now())
-		if err != nil {
-			return err
-		}
-		return writeRows(s.stdout, f, imageHeaders(), rows)
+		return writeRows(s.stdout, f, imageHeaders(), imageRows(all, c.Bool("no-trunc"), s.now()))
 	})
 }
 
 // imageRows makes a row for each name, the youngest image first.
-func imageRows(all []images.Image, pattern string, whole bool, now time.Time) ([]imageRow, error) {
+func imageRows(all []images.Image, whole bool, now time.Time) []imageRow {
 	all = slices.Clone(all)
 	slices.SortStableFunc(all, func(a, b images.Image) int { return b.Created.Compare(a.Created) })
 	rows := []imageRow{}
@@ -126,21 +132,15 @@ func imageRows(all []images.Image, pattern string, whole bool, now time.Time) ([
 		if image.Manifest.Digest != "" {
 			row.Digest = image.Manifest.Digest
 		}
-		if len(image.Names) == 0 && pattern == "" {
+		if len(image.Names) == 0 {
 			rows = append(rows, row)
 		}
 		for _, name := range image.Names {
 			row.Repository, row.Tag = splitName(name)
-			matches, err := matchName(pattern, row.Repository, row.Tag)
-			if err != nil {
-				return nil, err
-			}
-			if matches {
-				rows = append(rows, row)
-			}
+			rows = append(rows, row)
 		}
 	}
-	return rows, nil
+	return rows
 }
 
 // imageSize is what docker shows: the size of the files, not of the archive.
@@ -170,30 +170,6 @@ func splitName(name string) (repository, tag string) {
 		return ref.FamiliarRepository(), noName
 	}
 	return ref.FamiliarRepository(), ref.Tag
-}
-
-// matchName applies docker's REPOSITORY[:TAG], whose parts may be patterns of
-// the shell.
-func matchName(pattern, repository, tag string) (bool, error) {
-	if pattern == "" {
-		return true, nil
-	}
-	wantTag := "*"
-	if i := strings.LastIndexByte(pattern, ':'); i > strings.LastIndexByte(pattern, '/') {
-		pattern, wantTag = pattern[:i], pattern[i+1:]
-	}
-	if ref, err := images.ParseReference(pattern); err == nil {
-		pattern = ref.FamiliarRepository()
-	}
-	sameRepository, err := path.Match(pattern, repository)
-	if err != nil {
-		return false, hint.Errorf("see nook images --help", "invalid pattern %q", pattern)
-	}
-	sameTag, err := path.Match(wantTag, tag)
-	if err != nil {
-		return false, hint.Errorf("see nook images --help", "invalid pattern %q", wantTag)
-	}
-	return sameRepository && sameTag, nil
 }
 
 // loadedLines is what load says of one image.

@@ -27,6 +27,7 @@ type backend interface {
 	Load(context.Context, engine.LoadOptions) ([]images.Image, error)
 	Import(context.Context, engine.ImportOptions) (images.Image, error)
 	Images(context.Context) ([]images.Image, error)
+	keeper
 	InspectImage(ctx context.Context, name string) (any, error)
 	RemoveImage(ctx context.Context, name string, force bool) ([]string, error)
 	Tag(ctx context.Context, src, dst string) error

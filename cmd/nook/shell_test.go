@@ -44,6 +44,7 @@ func golden(t *testing.T, name, got string) {
 type fake struct {
 	unasked
 	fakeShower
+	fakeKeeper
 	options engine.Options
 	run     engine.RunOptions
 	streams engine.Streams

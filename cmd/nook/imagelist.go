@@ -1,0 +1,56 @@
+package main
+
+import (
+	"context"
+	"strconv"
+
+	"nook/engine"
+	"nook/images"
+	"nook/internal/hint"
+)
+
+// keeper is the part of *engine.Engine that keeps the store of images.
+type keeper interface {
+	FindImages(context.Context, images.Filter) ([]images.Image, error)
+}
+
+// readImageFilter reads the --filter of images, and of image prune. known are
+// the keys that the verb takes.
+func (s *shell) readImageFilter(flags []string, known string, takes func(key string) bool) (images.Filter, error) {
+	var f images.Filter
+	filters, err := engine.ParseFilters(flags)
+	if err != nil {
+		return f, err
+	}
+	for key, values := range filters {
+		if !takes(key) {
+			return f, hint.Errorf(known+" are known", "filter %q: %w", key, engine.ErrFilter)
+		}
+		if len(values) > 1 && (key == "dangling" || key == "until") {
+			return f, hint.Errorf("give one", "filter %s: there are %d", key, len(values))
+		}
+		switch key {
+		case "dangling":
+			dangling, err := strconv.ParseBool(values[0])
+			if err != nil {
+				return f, hint.Errorf("true or false", "filter dangling=%s: %w", values[0], engine.ErrFilter)
+			}
+			f.Dangling = &dangling
+		case "reference":
+			f.References = values
+		case "before":
+			f.Before = values
+		case "since":
+			f.Since = values
+		case "label":
+			f.Labels = values
+		case "label!":
+			f.NotLabels = values
+		case "until":
+			if f.Until, err = readTime("filter until", values[0], s.now()); err != nil {
+				return f, err
+			}
+		}
+	}
+	return f, nil
+}
