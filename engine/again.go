@@ -21,21 +21,26 @@ import (
 // runAgain starts a container's first process once more, for its monitor: see
 // monitor.AgainName. It runs in the container's user namespace already.
 func runAgain(args []string) int {
-	told := monitor.Again{}
 	answer := os.NewFile(monitor.AgainAnswer, "answer")
 	unix.CloseOnExec(monitor.AgainAnswer)
-	pid, err := startAgain(args)
+	told := monitor.Again{}
+	tell := func() error { return json.NewEncoder(answer).Encode(told) }
+	pid, err := startAgain(args, func(pid int) error {
+		told.Pid = pid
+		return tell()
+	})
 	told.Pid = pid
 	if err != nil {
 		told.Error = err.Error()
 	}
-	if json.NewEncoder(answer).Encode(told) != nil || err != nil {
+	if tell() != nil || err != nil {
 		return hint.ExitNook
 	}
 	return 0
 }
 
-func startAgain(args []string) (pid int, err error) {
+// startAgain calls begun as soon as there is a process.
+func startAgain(args []string, begun func(pid int) error) (pid int, err error) {
 	const wanted = 2
 	if len(args) != wanted {
 		return 0, fmt.Errorf("%s: not started by a monitor", monitor.AgainName)
@@ -86,6 +91,9 @@ func startAgain(args []string) (pid int, err error) {
 	pid, err = launch.Program().Start(unix.CLONE_NEWPID|unix.CLONE_PARENT, report)
 	if err != nil {
 		return 0, namespaces.Explain(err)
+	}
+	if err := begun(pid); err != nil {
+		return pid, err
 	}
 	// The report is read by the monitor: pid 1 and it alone hold the pipe.
 	f.drop(report)

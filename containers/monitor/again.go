@@ -15,7 +15,7 @@ import (
 // AgainName is argv[0] of who starts a container's first process once more,
 // for a monitor: the engine, with the data root and the container's id as
 // arguments and the descriptors below. It forks that process as a child of the
-// monitor (CLONE_PARENT), writes its pid to AgainAnswer and goes.
+// monitor (CLONE_PARENT), tells its pid over AgainAnswer and goes.
 const AgainName = "nook-again"
 
 // The descriptors of who starts a container again.
@@ -29,7 +29,9 @@ const (
 	againEnd
 )
 
-// Again is the answer of who started a container again.
+// Again is the answer of who started a container again. It comes twice: as
+// soon as there is a pid, so that it can be killed when the helper was, and
+// when all is done. An error is the last.
 type Again struct {
 	Pid   int    `json:"pid"` // as the monitor counts
 	Error string `json:"error,omitempty"`
@@ -127,7 +129,11 @@ func (m *monitor) restart() (l *life, err error) {
 	}
 	ends.closeInside()
 	var told Again
-	derr := json.NewDecoder(answer).Decode(&told)
+	answers := json.NewDecoder(answer)
+	derr := answers.Decode(&told)
+	if derr == nil && told.Error == "" {
+		derr = answers.Decode(&told) // whose fields stay when there is none
+	}
 	_, werr := helper.Wait()
 	if derr != nil || told.Error != "" {
 		if told.Pid > 0 {
