@@ -119,3 +119,26 @@ func TestRenameGoesOnAfterAKill(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestTakeWaitsForARemoval: a name whose container has no record any more is
+// free in a moment.
+func TestTakeWaitsForARemoval(t *testing.T) {
+	d := newDir(t)
+	c, cfg := create(t, d, "web")
+	held, err := c.TryLock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Release()
+	if err := os.Remove(filepath.Join(c.Path, "config.json")); err != nil {
+		t.Fatal(err)
+	}
+	removed := make(chan error, 1)
+	go func() { removed <- c.Remove(cfg.Name) }()
+	if err := d.take("web", NewID()); err != nil {
+		t.Error(err)
+	}
+	if err := <-removed; err != nil {
+		t.Error(err)
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -59,8 +60,13 @@ func (d Dir) link(name, id string) error {
 	return os.Symlink(filepath.Join("..", id), filepath.Join(d.names(), name))
 }
 
+// unsettledTime is how long a name may lead to a container that is being made
+// or removed: neither takes that long.
+const unsettledTime = 2 * time.Second
+
 // takeLocked is take for who has the lock of the names.
 func (d Dir) takeLocked(name, id string) error {
+	late := time.Now().Add(unsettledTime)
 	for {
 		err := d.link(name, id)
 		if !errors.Is(err, fs.ErrExist) {
@@ -74,27 +80,32 @@ func (d Dir) takeLocked(name, id string) error {
 			return fmt.Errorf("take name %s: %w", name, err)
 		}
 		holder := d.At(filepath.Base(link))
-		if !holder.lost(name) {
+		switch lost, settled := holder.lost(name); {
+		case lost:
+			d.release(name, holder.ID)
+		case settled || time.Now().After(late):
 			return hint.Errorf("nook rm it, or use another --name", "name %q: %w by %.12s", name, ErrNameTaken, holder.ID)
+		default:
+			time.Sleep(time.Millisecond)
 		}
-		d.release(name, holder.ID)
 	}
 }
 
 // lost tells whether a name that leads to the container is a killed command's:
 // nobody makes or removes the container, and it isn't there, or has another
-// name.
-func (c Container) lost(name string) bool {
+// name. While somebody does, that isn't settled.
+func (c Container) lost(name string) (lost, settled bool) {
 	switch cfg, err := c.Config(); {
 	case err == nil:
-		return cfg.Name != name
+		return cfg.Name != name, true
 	case !errors.Is(err, fs.ErrNotExist):
 		is, held := c.CutShort()
-		return is && !held
+		return is && !held, !is || !held
 	}
 	held, err := c.lockDir(unix.LOCK_EX | unix.LOCK_NB)
 	held.Release()
-	return err == nil && !c.exists() || errors.Is(err, ErrNotFound)
+	lost = err == nil && !c.exists() || errors.Is(err, ErrNotFound)
+	return lost, lost
 }
 
 func (d Dir) release(name, id string) {

@@ -288,10 +288,11 @@ func (c Container) RemoveUnwritten(name string) bool {
 // of the directory costs three times as much, and this is part of every
 // run --rm.
 func (c Container) removeFiles(name string) {
-	for _, file := range []string{"config.json", "state.json", "sock", "log"} {
+	_ = unix.Unlink(filepath.Join(c.Path, "config.json"))
+	c.dir.release(name, c.ID) // soon: it leads to no container any more
+	for _, file := range []string{"state.json", "sock", "log"} {
 		_ = unix.Unlink(filepath.Join(c.Path, file))
 	}
-	c.dir.release(name, c.ID)
 }
 
 // removeWork removes the work directory with what overlayfs makes in it

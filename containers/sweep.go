@@ -67,7 +67,11 @@ func (d Dir) sweepNames() error {
 	defer names.Release()
 	for _, name := range lost {
 		// It may be another's since the look.
-		if link, err := os.Readlink(filepath.Join(d.names(), name)); err == nil && d.At(filepath.Base(link)).lost(name) {
+		link, err := os.Readlink(filepath.Join(d.names(), name))
+		if err != nil {
+			continue
+		}
+		if lost, _ := d.At(filepath.Base(link)).lost(name); lost {
 			d.release(name, filepath.Base(link))
 		}
 	}
