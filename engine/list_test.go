@@ -152,7 +152,7 @@ func TestListSurvivesBadRecords(t *testing.T) {
 	state := add(t, e, "state", 4, containers.State{}, nil)
 	other := add(t, e, "other", 5, containers.State{}, nil)
 	vanished := add(t, e, "vanished", 6, containers.State{}, nil)
-	write(broken, "config.json", "{")
+	write(broken, "config.json", "[]") // one cut short is swept: CutShort
 	write(newer, "config.json", `{"version":99,"id":"`+newer.ID+`"}`)
 	write(state, "state.json", `{"version":99}`)
 	write(other, "config.json", `{"version":1,"id":"`+newer.ID+`"}`)
