@@ -1,9 +1,11 @@
 package containers
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -90,12 +92,18 @@ func (c Container) Abandoned(remove bool, s State) bool {
 	return err == nil
 }
 
-// CutShort tells whether the container has a record that isn't whole, as a kill
-// or a power cut leaves it of run --rm, which writes its own in place; and
-// whether somebody holds it and may still be writing.
+// CutShort tells whether the container has a record that ends too early, as a
+// kill or a power cut leaves it of run --rm, which writes its own in place; and
+// whether somebody holds it and may still be writing. A record that is damaged
+// otherwise, or of a container that ran, is none of those.
 func (c Container) CutShort() (is, held bool) {
 	data, err := os.ReadFile(filepath.Join(c.Path, "config.json"))
-	if err != nil || json.Valid(data) {
+	if err != nil || c.hasState() {
+		return false, false
+	}
+	var cfg Config
+	err = json.NewDecoder(bytes.NewReader(data)).Decode(&cfg)
+	if !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
 		return false, false
 	}
 	lock, err := c.TryLock()

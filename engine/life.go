@@ -13,6 +13,7 @@ import (
 
 	"nook/containers"
 	"nook/containers/events"
+	"nook/internal/atomicfile"
 	"nook/internal/frame"
 	"nook/internal/hint"
 	"nook/internal/raw"
@@ -27,7 +28,13 @@ func (e *Engine) Create(ctx context.Context, o RunOptions) (id string, err error
 	if err != nil {
 		return "", err
 	}
-	h.lock.Release()
+	defer h.lock.Release()
+	if o.Remove { // or who finds it takes it for a leftover: Container.Abandoned
+		if err := h.WriteState(containers.State{Status: containers.Created}, atomicfile.Durable); err != nil {
+			e.remove(h)
+			return "", err
+		}
+	}
 	return h.ID, nil
 }
 
@@ -165,6 +172,7 @@ func (e *Engine) hold(ctx context.Context, nameOrID string) (held, error) {
 		lock.Release()
 		return held{}, err
 	}
+	e.settleHeld(ct) // a monitor that was killed left no last word
 	return held{ct, cfg, lock, nil}, nil
 }
 
