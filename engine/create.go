@@ -42,7 +42,7 @@ func (e *Engine) create(ctx context.Context, o RunOptions) (held, error) {
 			return held{}, err
 		}
 	}
-	img, err := e.resolve(ctx, o.Image)
+	img, err := e.imageOf(ctx, o)
 	if err != nil {
 		return held{}, err
 	}

@@ -190,6 +190,11 @@ func (e *Engine) collect(ctx context.Context) error {
 
 // unpack unpacks the layers of an image in a stage.
 func (e *Engine) unpack(ctx context.Context, img images.Image, list []images.Layer) error {
+	return e.unpackFrom(ctx, img, list, nil)
+}
+
+// unpackFrom is unpack of layers that still arrive, when there is a feed.
+func (e *Engine) unpackFrom(ctx context.Context, img images.Image, list []images.Layer, feed <-chan arrived) error {
 	name := images.ShortID(img.ID)
 	if len(img.Names) > 0 {
 		name = images.FamiliarName(img.Names[0])
@@ -198,7 +203,11 @@ func (e *Engine) unpack(ctx context.Context, img images.Image, list []images.Lay
 	var total int64
 	number := map[string]int{}
 	for i, l := range list {
-		req.Unpack = append(req.Unpack, unpackSource{Path: l.BlobPath, DiffID: l.DiffID, Size: l.Size})
+		source := unpackSource{Path: l.BlobPath, DiffID: l.DiffID, Size: l.Size}
+		if feed != nil {
+			source.Arrives = l.Digest
+		}
+		req.Unpack = append(req.Unpack, source)
 		total += l.Size
 		number[l.DiffID] = i
 	}
@@ -210,7 +219,7 @@ func (e *Engine) unpack(ctx context.Context, img images.Image, list []images.Lay
 		bar = e.opts.Progress.Begin("unpack "+name, total)
 		defer bar.End()
 	}
-	err := e.stage(ctx, req, func(ev event) {
+	err := e.stageWith(ctx, req, outfitted{feed: feed}, func(ev event) {
 		if bar != nil {
 			bar.Add(ev.Add)
 		}

@@ -59,6 +59,8 @@ type unpackSource struct {
 	Path   string `json:"path"`
 	DiffID string `json:"diffID"`
 	Size   int64  `json:"size"`
+	// Arrives is the digest of a blob that is still on its way: see arriving.go.
+	Arrives string `json:"arrives,omitempty"`
 }
 
 type flattenJob struct {
@@ -95,6 +97,8 @@ type outfitted struct {
 	files []int
 	// steps come before the stage starts; nil: none.
 	steps func(*raw.Program)
+	// feed is told to the stage while it works; nil: nothing.
+	feed <-chan arrived
 }
 
 // stageWith is stage with descriptors and mounts.
@@ -128,7 +132,7 @@ func (e *Engine) stageWith(ctx context.Context, req request, o outfitted, tell f
 		c.wait()
 		return fmt.Errorf("start a stage: %w", err)
 	}
-	last, err := converse(ctx, os.NewFile(uintptr(f.take(ours)), "stage"), req, tell)
+	last, err := converse(ctx, os.NewFile(uintptr(f.take(ours)), "stage"), req, o.feed, tell)
 	status := c.wait()
 	if err == nil && !last.Done {
 		return stageDied(ctx, status)
@@ -159,10 +163,20 @@ func stageDied(ctx context.Context, ws unix.WaitStatus) error {
 
 // converse sends the request and reads the events up to the last. A context
 // that ends closes our sending side; the stage cleans up and answers.
-func converse(ctx context.Context, conn *os.File, req request, tell func(event)) (event, error) {
+func converse(ctx context.Context, conn *os.File, req request, feed <-chan arrived, tell func(event)) (event, error) {
 	defer conn.Close()
-	if err := json.NewEncoder(conn).Encode(req); err != nil {
+	enc := json.NewEncoder(conn)
+	if err := enc.Encode(req); err != nil {
 		return event{}, fmt.Errorf("talk to a stage: %w", err)
+	}
+	if feed != nil {
+		go func() {
+			for a := range feed {
+				if enc.Encode(a) != nil {
+					return // it ended; reading says why
+				}
+			}
+		}()
 	}
 	stop := context.AfterFunc(ctx, func() { _ = unix.Shutdown(int(conn.Fd()), unix.SHUT_WR) })
 	defer stop()
@@ -221,11 +235,12 @@ func runStage() int {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	go func() { // nothing more is ever sent: this ends when the command does
-		_, _ = io.Copy(io.Discard, conn)
+	s := &stageRun{req: req, enc: json.NewEncoder(conn)}
+	s.expect()
+	go func() { // this ends when the command does
+		s.hear(dec)
 		cancel()
 	}()
-	s := &stageRun{req: req, enc: json.NewEncoder(conn)}
 	last, err := s.run(ctx)
 	if err != nil {
 		last = event{Error: err.Error(), Hint: hint.Of(err)}
@@ -246,6 +261,8 @@ type stageRun struct {
 	req request
 	mu  sync.Mutex
 	enc *json.Encoder
+	// arriving are blobs that grow, by digest.
+	arriving map[string]*arriving
 }
 
 func (s *stageRun) tell(ev event) {

@@ -15,7 +15,7 @@ import (
 func (s *stageRun) unpack(ctx context.Context, store *layers.Store) (event, error) {
 	var sources []layers.Source
 	for _, u := range s.req.Unpack {
-		sources = append(sources, layers.Source{DiffID: u.DiffID, Path: u.Path})
+		sources = append(sources, s.source(ctx, u))
 	}
 	chain, err := store.Unpack(ctx, sources, func(_ string, read int64) {
 		s.tell(event{Add: read})

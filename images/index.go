@@ -75,6 +75,9 @@ func (s *Store) images(idx *index) []Image {
 			at[entry.Digest] = i
 			list = append(list, img)
 		}
+		if of := entry.Annotations[annotationIndex]; of != "" && !slices.Contains(list[i].Indexes, of) {
+			list[i].Indexes = append(list[i].Indexes, of)
+		}
 		if name := entryName(entry); name != "" && !slices.Contains(list[i].Names, name) {
 			list[i].Names = append(list[i].Names, name)
 		}

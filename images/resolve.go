@@ -60,7 +60,7 @@ func findName(list []Image, ref Reference) (Image, bool) {
 		return Image{}, false
 	}
 	for _, img := range list {
-		if img.Manifest.Digest == ref.Digest && len(namesIn(img, ref.Repository())) > 0 {
+		if (img.Manifest.Digest == ref.Digest || slices.Contains(img.Indexes, ref.Digest)) && len(namesIn(img, ref.Repository())) > 0 {
 			return img, true
 		}
 	}

@@ -40,7 +40,10 @@ const (
 	annotationCreated  = "nook.created"
 	annotationSize     = "nook.size"
 	annotationUnpacked = "nook.unpacked"
-	annotationPrefix   = "nook."
+	// annotationIndex is the digest of the index that a name meant when it was
+	// pulled: name@DIGEST finds the image.
+	annotationIndex  = "nook.index"
+	annotationPrefix = "nook."
 )
 
 func isIndexType(s string) bool { return s == mediaTypeIndex || s == mediaTypeDockerList }

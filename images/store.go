@@ -13,6 +13,7 @@
 //	index.json          an entry a name; images without one have one entry without a name
 //	blobs/sha256/HEX    manifests, configs, layers as they came
 //	.lock               held while index.json or blobs/ change
+//	.partial/HEX        what of a blob came from a registry so far: partial.go
 //	.staging/N/         what is on its way in; flock(2) on N/lock while its owner lives
 //
 // What a list of images shows is cached in the annotations of index.json,
@@ -21,7 +22,8 @@
 // the index that refers to them is written.
 //
 // The package unpacks nothing: where layers become directories, the caller
-// hands in a function. It knows no registries and starts no process.
+// hands in a function. Images come from and go to registries by the package
+// registry; no process is started here.
 package images
 
 import (
@@ -92,6 +94,9 @@ type Image struct {
 	// UnpackedSize is in bytes, of the layers' tar streams; 0 when nobody
 	// counted.
 	UnpackedSize int64
+	// Indexes are the digests of the indexes that its names meant when they
+	// were pulled.
+	Indexes []string
 	// Annotations are those set on the entry with Annotate or Import.
 	Annotations map[string]string
 }

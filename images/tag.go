@@ -90,7 +90,7 @@ func (s *Store) Annotate(ctx context.Context, img Image, annotations map[string]
 
 // checkAnnotations keeps callers from the keys that the index is made of.
 func checkAnnotations(annotations map[string]string) error {
-	own := []string{annotationRefName, annotationConfig, annotationCreated, annotationSize, annotationUnpacked}
+	own := []string{annotationRefName, annotationConfig, annotationCreated, annotationSize, annotationUnpacked, annotationIndex}
 	for key := range annotations {
 		if slices.Contains(own, key) || strings.TrimSpace(key) == "" {
 			return fmt.Errorf("annotation %q can't be set", key)

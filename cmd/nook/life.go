@@ -189,7 +189,7 @@ func createVerb() verb {
 				if err != nil {
 					return err
 				}
-				id, err := nook.Create(ctx, o)
+				id, err := nook.Create(ctx, s.tellsOfPull(o))
 				return echo(s, id, err)
 			})
 		},

@@ -55,6 +55,7 @@ func createOptions() []option {
 		option{name: "label-file", value: "list", usage: "Read in a line delimited file of labels"},
 		option{name: "name", value: "string", usage: "Assign a name to the container"},
 		option{name: "network", also: "net", value: "string", usage: "Connect the container to a network: none or host"},
+		option{name: "pull", value: "string", usage: "Pull image before running: always, missing or never (default missing)"},
 		option{name: "read-only", usage: "Mount the container's root filesystem as read only"},
 		option{name: "restart", value: "string", usage: "Restart policy to apply when a container exits: no, on-failure[:N], always, unless-stopped"},
 		option{name: "rm", usage: "Automatically remove the container when it exits"},
@@ -96,7 +97,7 @@ func (s *shell) run(c *cli.Context) error {
 		return err
 	}
 	return s.attached(o.TTY, streams, func(streams engine.Streams) (int, error) {
-		return nook.Run(c.Context, o, streams)
+		return nook.Run(c.Context, s.tellsOfPull(o), streams)
 	})
 }
 
@@ -110,7 +111,7 @@ func (s *shell) runDetached(c *cli.Context, o engine.RunOptions) error {
 		if err != nil {
 			return err
 		}
-		id, err := nook.RunDetached(ctx, o)
+		id, err := nook.RunDetached(ctx, s.tellsOfPull(o))
 		return echo(s, id, err)
 	})
 }
@@ -174,6 +175,9 @@ func (s *shell) readRunOptions(c *cli.Context) (engine.RunOptions, error) {
 		StopSignal:  c.String("stop-signal"),
 	}
 	if err := readEnd(c, &o); err != nil {
+		return none, err
+	}
+	if o.Pull, err = readPull(c.String("pull")); err != nil {
 		return none, err
 	}
 	if c.IsSet("entrypoint") {

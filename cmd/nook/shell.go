@@ -26,6 +26,7 @@ type backend interface {
 	watcher
 	Load(context.Context, engine.LoadOptions) ([]images.Image, error)
 	Import(context.Context, engine.ImportOptions) (images.Image, error)
+	Pull(ctx context.Context, name string, o engine.PullOptions) ([]engine.Pulled, error)
 	Images(context.Context) ([]images.Image, error)
 	keeper
 	InspectImage(ctx context.Context, name string) (any, error)

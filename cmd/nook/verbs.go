@@ -25,6 +25,7 @@ func verbs() []verb {
 	return []verb{
 		runVerb(),
 		psVerb(),
+		pullVerb(),
 		imagesVerb(),
 		versionVerb(),
 		infoVerb(),

@@ -27,6 +27,8 @@ var floors = map[string]float64{
 
 	"containers/processes": 4,
 
+	"images/registry": 4,
+
 	"images/layers": 3,
 
 	"namespaces":         2,
@@ -48,11 +50,12 @@ var floors = map[string]float64{
 	"internal/lockfile":   0.6,
 	"internal/atomicfile": 0.6,
 
-	"internal/hint":              0.1,
-	"internal/probe":             0.1,
-	"internal/early":             0.9,
-	"internal/testenv":           0.2,
-	"internal/testenv/testimage": 0.1,
+	"internal/hint":                 0.1,
+	"internal/probe":                0.1,
+	"internal/early":                0.9,
+	"internal/testenv":              0.2,
+	"internal/testenv/testimage":    0.1,
+	"internal/testenv/testregistry": 0.2,
 }
 
 // programs are the directories of helper programs, generators and tests. They may
