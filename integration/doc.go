@@ -3,7 +3,7 @@
 // and after each test nothing left of it.
 //
 //	go test ./integration                           everything
-//	go test ./integration -short                    all but the Debian image
+//	go test ./integration -short                    all but Debian and its servers
 //	go test ./integration -run Scripts/mapped/run   one script in one id mode
 //	go test ./integration -run Debian               the slow ones
 //

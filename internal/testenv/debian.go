@@ -1,6 +1,7 @@
 package testenv
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
@@ -34,10 +35,12 @@ func DebianTar() (string, error) {
 	return debianTar("debian-bookworm-"+strings.ReplaceAll(debianPackages, ",", "-"), debianPackages)
 }
 
-// debianTar is DebianTar with other packages. name is the file's in the cache,
-// and has to change with what the options say.
+// debianTar is DebianTar with other packages. name is the file's in the cache.
 func debianTar(name, packages string, options ...string) (string, error) {
 	base := name + ".tar"
+	if len(options) > 0 { // with other options it is another tree
+		base = fmt.Sprintf("%s-%.4x.tar", name, sha256.Sum256([]byte(strings.Join(options, "\n"))))
+	}
 	if made, ok := testUsers(base); ok {
 		return made, nil
 	}

@@ -1,7 +1,7 @@
 package testenv
 
 // Real servers, as Debian packages them: what people run in containers, with
-// users, sockets, shared memory and processes of its own.
+// users, sockets, shared memory and processes of their own.
 
 // NginxTar returns a Debian bookworm with nginx, as DebianTar does. bash is its
 // web client: /dev/tcp.
@@ -9,12 +9,32 @@ func NginxTar() (string, error) {
 	return debianTar("debian-bookworm-nginx", "nginx-light", slim()...)
 }
 
-// PostgresTar returns a Debian bookworm with PostgreSQL 15, as DebianTar does.
-// Its package makes no cluster at installation: an image has none.
+// PostgresTar returns a Debian bookworm with PostgreSQL 15 and
+// PostgresEntrypoint, as DebianTar does. It has no cluster, but a directory for
+// one: PostgresData.
 func PostgresTar() (string, error) {
 	return debianTar("debian-bookworm-postgresql-15", "postgresql-15", append(slim(),
-		`--essential-hook=mkdir -p "$1/etc/postgresql-common"; echo create_main_cluster = false >"$1/etc/postgresql-common/createcluster.conf"`)...)
+		`--essential-hook=mkdir -p "$1/etc/postgresql-common"; echo create_main_cluster = false >"$1/etc/postgresql-common/createcluster.conf"`,
+		"--customize-hook=cat >\"$1"+PostgresEntrypoint+"\" <<'!'\n"+postgresEntrypoint+"!\n",
+		`--customize-hook=chmod 755 "$1`+PostgresEntrypoint+`"; chroot "$1" install -d -o postgres -g postgres -m 700 `+PostgresData,
+	)...)
 }
+
+// Paths in the image of PostgresTar.
+const (
+	PostgresEntrypoint = "/usr/local/bin/docker-entrypoint"
+	PostgresData       = "/var/lib/postgresql/data"
+)
+
+// postgresEntrypoint is the official image's in short: the first start makes a
+// cluster.
+const postgresEntrypoint = `#!/bin/bash
+set -eu
+if [ "$1" = postgres ] && [ ! -s "$PGDATA/PG_VERSION" ]; then
+	initdb --username=postgres --auth=trust --encoding=UTF8 --locale=C.UTF-8
+fi
+exec "$@"
+`
 
 // slim leaves out what no server reads.
 func slim() []string {
