@@ -100,6 +100,8 @@ func (f *family) read(dir string) (relative, bool) {
 	}
 	r.parent, _ = strconv.Atoi(field["PPid"][0])
 	if state := field["State"][0]; state == "Z" || state == "X" {
+		// A thread of it that waits for the disk holds files and locks still.
+		ended(r.pid, patience)
 		if r.parent == os.Getpid() && r.pid != f.command {
 			var ws unix.WaitStatus
 			_, _ = unix.Wait4(r.pid, &ws, unix.WNOHANG, nil)
