@@ -44,7 +44,7 @@ type follower struct {
 // its log, from the word to go until the follower ended; every byte that the
 // follower gave is compared with what was written.
 func followPart(s settings, w io.Writer) error {
-	size, small, rounds := int64(1<<30), int64(1<<28), 3
+	size, small, rounds := int64(1<<30), int64(1<<26), 3
 	if s.quick {
 		size, small, rounds = 16<<20, 4<<20, 1
 	}
