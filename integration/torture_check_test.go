@@ -153,7 +153,7 @@ func (s *scene) images(v torment) {
 		return
 	}
 	// What a kill left is taken by the next who adds or removes an image.
-	s.must("run", "--name", victim, "busybox", "true")
+	s.must("run", "--name", victim, "busybox", "touch", "/written") // or there is no layer to remove
 	s.must("commit", victim, committed)
 	s.must("rm", victim)
 	s.must("rmi", committed)
