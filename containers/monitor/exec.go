@@ -126,8 +126,11 @@ func (m *monitor) enterLife(l *life, req *containers.ExecRequest) (*process, err
 		io = newTerminal(ends.terminal())
 	}
 	rep, refused, err := raw.ReadReport(reportR)
-	if err == nil && refused {
+	switch {
+	case err == nil && refused:
 		err = j.Explain(program.Error(rep))
+	case err == nil && p.pid == 0:
+		err = errors.New("exec: the process has no pid")
 	}
 	if err != nil {
 		if p.pid != 0 {

@@ -24,14 +24,30 @@ const (
 	healthUnhealthy = "unhealthy"
 )
 
+// healthCheck is the container's check, nil for none.
+func (m *monitor) healthCheck() *containers.HealthCheck {
+	check := m.config.Health
+	if check == nil || len(check.Test) == 0 || check.Test[0] == "NONE" {
+		return nil
+	}
+	return check
+}
+
+// firstHealth is that of a run of the entrypoint that begins.
+func (m *monitor) firstHealth() *containers.Health {
+	if m.healthCheck() == nil {
+		return nil
+	}
+	return &containers.Health{Status: healthStarting}
+}
+
 // checkHealth follows the health of a run of the entrypoint, if the container
 // has a check.
 func (m *monitor) checkHealth(l *life) {
-	check := m.config.Health
-	if check == nil || len(check.Test) == 0 || check.Test[0] == "NONE" {
+	check := m.healthCheck()
+	if check == nil {
 		return
 	}
-	m.update(func(s *containers.State) { s.Health = &containers.Health{Status: healthStarting} })
 	go func() {
 		began := time.Now()
 		for {

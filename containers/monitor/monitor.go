@@ -22,6 +22,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -52,6 +53,12 @@ type monitor struct {
 	execs     sync.Map       // their hubs: *hub
 	answering sync.WaitGroup // requests that get an answer
 	pausing   sync.Mutex
+	naming    sync.Mutex
+	named     struct {
+		name    string
+		ino     uint64
+		changed unix.Timespec
+	}
 	events    chan events.Event
 	recorded  chan struct{}
 
@@ -236,6 +243,7 @@ func (m *monitor) started(l *life) error {
 	m.life = l
 	m.mu.Unlock()
 	m.update(func(s *containers.State) {
+		s.Health = m.firstHealth()
 		s.Status, s.Pid, s.Error = containers.Running, l.host, ""
 		s.Started, s.Finished, s.ExitCode = time.Now().UTC(), time.Time{}, 0
 	})
@@ -361,12 +369,23 @@ func (m *monitor) settle() error {
 	return err
 }
 
-// name is the container's name now: it may have got another.
+// name is the container's name now: it may have got another, with a record
+// that took the place of the one we know.
 func (m *monitor) name() string {
-	if cfg, err := m.container.Config(); err == nil {
-		return cfg.Name
+	var st unix.Stat_t
+	if unix.Stat(filepath.Join(m.container.Path, "config.json"), &st) != nil {
+		return m.config.Name
 	}
-	return m.config.Name
+	m.naming.Lock()
+	defer m.naming.Unlock()
+	if st.Ino != m.named.ino || st.Ctim != m.named.changed {
+		cfg, err := m.container.Config()
+		if err != nil {
+			return m.config.Name
+		}
+		m.named.name, m.named.ino, m.named.changed = cfg.Name, st.Ino, st.Ctim
+	}
+	return m.named.name
 }
 
 func (m *monitor) durable() atomicfile.Durability {
