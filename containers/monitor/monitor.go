@@ -59,8 +59,8 @@ type monitor struct {
 		ino     uint64
 		changed unix.Timespec
 	}
-	events    chan events.Event
-	recorded  chan struct{}
+	events   chan events.Event
+	recorded chan struct{}
 
 	mu      sync.Mutex
 	state   containers.State
