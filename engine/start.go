@@ -199,6 +199,10 @@ func (s *started) reported() error {
 
 // explain turns a report into an error with the exit code that docker gives.
 func (s *started) explain(rep raw.Report) error {
+	if rep.Step == monitor.StepState {
+		return hint.Errorf("make room on the file system of the data root",
+			"start the container: write its state: %w", rep.Errno)
+	}
 	return explain(s.program.Error(rep), s.launch.Command())
 }
 

@@ -143,6 +143,10 @@ func (m *monitor) run() error {
 	for delay := firstDelay; ; {
 		began := time.Now()
 		code, err := m.live(l)
+		if _, not := errors.AsType[notStarted](err); not {
+			unlisten(m.state.Socket)
+			return m.refused(l, err)
+		}
 		if err != nil {
 			return err
 		}
@@ -173,6 +177,10 @@ func (m *monitor) inherited() *life {
 	l.io = newStdio(in, os.NewFile(fdStdout, "stdout"), os.NewFile(fdStderr, "stderr"))
 	return l
 }
+
+// StepState is the step of a report that no raw child makes: the state of a
+// container that begins to run could not be written.
+const StepState = ^uint32(0)
 
 // notStarted is the report of an entrypoint that could not be started.
 type notStarted struct{ raw.Report }
@@ -241,12 +249,21 @@ func (m *monitor) started(l *life) error {
 	}
 	m.mu.Lock()
 	m.life = l
+	first := m.state.Started.IsZero()
 	m.mu.Unlock()
-	m.update(func(s *containers.State) {
+	err = m.write(func(s *containers.State) {
 		s.Health = m.firstHealth()
 		s.Status, s.Pid, s.Error = containers.Running, l.host, ""
 		s.Started, s.Finished, s.ExitCode = time.Now().UTC(), time.Time{}, 0
 	})
+	if errno := unix.Errno(0); first && errors.As(err, &errno) {
+		// What runs without a state that says so, nobody stops or removes.
+		m.mu.Lock()
+		m.life = nil
+		m.mu.Unlock()
+		_ = unix.Kill(l.pid, unix.SIGKILL)
+		return notStarted{raw.Report{Step: StepState, Errno: errno}}
+	}
 	m.hub.tell(frame.Started, struct{}{})
 	m.event("start")
 	m.checkHealth(l)
@@ -275,13 +292,18 @@ func (m *monitor) attend() error {
 
 // update changes the state and writes it. One that fills the disk its state is
 // to be written to goes on, as it would a moment later.
-func (m *monitor) update(change func(*containers.State)) {
+func (m *monitor) update(change func(*containers.State)) { _ = m.write(change) }
+
+// write is update that tells whether it was written.
+func (m *monitor) write(change func(*containers.State)) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	change(&m.state)
-	if err := m.container.WriteState(m.state, m.durable()); err != nil {
+	err := m.container.WriteState(m.state, m.durable())
+	if err != nil {
 		_ = m.log.Write(logs.Stderr, []byte("nook: "+err.Error()+"\n"))
 	}
+	return err
 }
 
 // exited tells the end of a run.
