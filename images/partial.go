@@ -203,13 +203,7 @@ func (p *pulling) complete(ctx context.Context, b *incoming, f *os.File, tell fu
 		}
 		return fmt.Errorf("%w: it has digest %s and should have %s", ErrDigest, got, b.desc.Digest)
 	}
-	if err := f.Chmod(0o444); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return fmt.Errorf("fsync %s: %w", f.Name(), err)
-	}
-	return nil
+	return f.Chmod(0o444)
 }
 
 // growing writes and hashes, and tells from time to time how far it is.

@@ -402,7 +402,12 @@ func (p *pulling) bring(ctx context.Context, img Image, layers []Layer) error {
 	if unpackErr != nil {
 		return unpackErr
 	}
-	return p.checkPlain(layers)
+	if err := p.checkPlain(layers); err != nil {
+		return err
+	}
+	// Whoever unpacked has made the layers durable with one syncfs(2): where
+	// the blobs are on the same file system there is nothing left to do here.
+	return p.stage.sync()()
 }
 
 // checkPlain holds layers that aren't packed to their diff ids, also where

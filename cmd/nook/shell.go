@@ -27,6 +27,10 @@ type backend interface {
 	Load(context.Context, engine.LoadOptions) ([]images.Image, error)
 	Import(context.Context, engine.ImportOptions) (images.Image, error)
 	Pull(ctx context.Context, name string, o engine.PullOptions) ([]engine.Pulled, error)
+	Push(ctx context.Context, name string, o engine.PushOptions) ([]engine.Pushed, error)
+	Login(ctx context.Context, server string, c engine.Credential) (file string, err error)
+	Logout(ctx context.Context, server string) (name string, found bool, err error)
+	Credentials(ctx context.Context, server string) (engine.Credential, error)
 	Images(context.Context) ([]images.Image, error)
 	keeper
 	InspectImage(ctx context.Context, name string) (any, error)

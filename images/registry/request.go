@@ -140,8 +140,14 @@ func (h *host) follow(ctx context.Context, c call, authorization string) (*http.
 	if err != nil {
 		return nil, err
 	}
-	home := *target
+	home := url.URL{Scheme: target.Scheme, Host: h.address}
 	client := h.http
+	if target.Host != home.Host { // an upload's location
+		authorization = ""
+		if client, err = h.client.elsewhere(target.Host); err != nil {
+			return nil, err
+		}
+	}
 	for range maxRedirects {
 		resp, err := h.send(ctx, client, c, target, authorization)
 		if err != nil {
