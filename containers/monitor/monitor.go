@@ -203,7 +203,12 @@ func (m *monitor) begun(_ *life, report *os.File) error {
 func (m *monitor) live(l *life) (code int, err error) {
 	l.began = time.Now().UTC() // before its first line in the log
 	m.hub.feed(l.io)
-	l.io.pump(&m.hub, m.log)
+	// Who types the detach keys at the first output finds the container
+	// running.
+	pump := sync.OnceFunc(func() { l.io.pump(&m.hub, m.log) })
+	if !m.config.TTY {
+		pump()
+	}
 	// Who ended already is not told as running: a file less to write.
 	if !ended(l.pid) {
 		if err := m.started(l); err != nil {
@@ -215,6 +220,7 @@ func (m *monitor) live(l *life) (code int, err error) {
 		m.mu.Unlock()
 		m.event("start")
 	}
+	pump()
 	status, err := reap(l.pid)
 	if err != nil {
 		return 0, err

@@ -50,6 +50,10 @@ type Spawn struct {
 	Patience time.Duration
 	// Descriptors by the numbers above, all of 64 or more; -1 for none.
 	Control, Dir, Report, Stdin, Stdout, Stderr, TTY, Leash int
+	// Leave are descriptors of the command, closed before pid 1 is forked: it and
+	// the monitor wait for what comes over the other ends, and with a copy of
+	// each other's they would wait for ever when the command was killed.
+	Leave []int
 	// Null is /dev/null, for the monitor's own standard streams.
 	Null int
 	// Exe is the path of our executable, "" when it has none any more.
@@ -80,6 +84,9 @@ func High(fd int) (int, error) {
 // While the new program starts, pid 1 already mounts.
 func (s *Spawn) Steps(p *raw.Program) {
 	p.Call("begin a session", unix.SYS_SETSID)
+	for _, fd := range s.Leave {
+		p.Call("close the command's end", unix.SYS_CLOSE, fd)
+	}
 	if s.MapsFirst {
 		s.Maps(p)
 	}
