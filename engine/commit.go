@@ -49,10 +49,12 @@ func (e *Engine) Commit(ctx context.Context, nameOrID string, o CommitOptions) (
 		return "", err
 	}
 	defer layer.Close()
+	pins := e.pins()
+	defer pins.release()
 	img, err := e.images.Commit(ctx, images.CommitOptions{
 		Base: base, Layer: ending{layer, resume}, Config: config, Name: o.Ref,
 		Author: o.Author, Message: o.Message, CreatedBy: strings.Join(t.cfg.Cmd, " "),
-		Unpack: e.unpack,
+		Unpack: pins.unpack,
 	})
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", t.cfg.Name, err)

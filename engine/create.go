@@ -53,6 +53,11 @@ func (e *Engine) create(ctx context.Context, o RunOptions) (held, error) {
 	if err := images.CheckPlatform(image); err != nil {
 		return held{}, err
 	}
+	used, err := e.useLayers(ctx) // until the record says so
+	if err != nil {
+		return held{}, err
+	}
+	defer used()
 	chain, err := e.chain(ctx, img, image)
 	if err != nil {
 		return held{}, err
@@ -70,6 +75,7 @@ func (e *Engine) create(ctx context.Context, o RunOptions) (held, error) {
 	if err != nil {
 		return held{}, e.noRoom(err)
 	}
+	used()
 	h := held{ct, cfg, lock, o.Leash}
 	if err := e.outfit(ctx, ct, cfg, o); err != nil {
 		e.remove(h)
@@ -122,6 +128,9 @@ func (e *Engine) chain(ctx context.Context, img images.Image, image *images.Imag
 	}
 	if err := e.unpack(ctx, img, list); err != nil {
 		return chain, err
+	}
+	if e.countLayers(list, image.RootFS.DiffIDs) == nil {
+		_ = e.images.Count(ctx, img, list) // for an image that another program put here
 	}
 	return e.layers.Chain(image.RootFS.DiffIDs)
 }

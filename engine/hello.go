@@ -80,6 +80,8 @@ func (e *Engine) makeHello(ctx context.Context, from string) (images.Image, erro
 	r, w := io.Pipe()
 	go func() { w.CloseWithError(helloLayer(w, exe, st.Size())) }()
 	defer r.Close()
+	pins := e.pins()
+	defer pins.release()
 	return e.images.Import(ctx, images.ImportOptions{
 		Input: r, Name: helloName, Message: "nook's own executable",
 		// The same executable makes the same image, whenever it does.
@@ -90,7 +92,7 @@ func (e *Engine) makeHello(ctx context.Context, from string) (images.Image, erro
 			Labels: map[string]string{"org.opencontainers.image.title": "hello, from nook"},
 		},
 		Annotations: map[string]string{helloFrom: from},
-		Progress:    e.progress(), Unpack: e.unpack,
+		Progress:    e.progress(), Unpack: pins.unpack,
 	})
 }
 

@@ -6,12 +6,10 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
-	"slices"
 
 	"nook/containers"
 	"nook/containers/events"
 	"nook/images"
-	"nook/images/layers"
 	"nook/internal/hint"
 )
 
@@ -27,9 +25,11 @@ type LoadOptions struct {
 
 // Load brings the images of an archive into the store and unpacks them.
 func (e *Engine) Load(ctx context.Context, o LoadOptions) ([]images.Image, error) {
+	pins := e.pins()
+	defer pins.release()
 	loaded, err := e.images.Load(ctx, images.LoadOptions{
 		Path: o.Path, Input: o.Input, Platform: o.Platform,
-		Progress: e.progress(), Unpack: e.unpack,
+		Progress: e.progress(), Unpack: pins.unpack,
 	})
 	for _, img := range loaded {
 		e.imageEvent("load", img.ID, img.ID)
@@ -52,9 +52,11 @@ func (e *Engine) Import(ctx context.Context, o ImportOptions) (images.Image, err
 	if err != nil {
 		return images.Image{}, err
 	}
+	pins := e.pins()
+	defer pins.release()
 	img, err := e.images.Import(ctx, images.ImportOptions{
 		Path: o.Path, Input: o.Input, Name: o.Ref, Message: o.Message, Config: config,
-		Progress: e.progress(), Unpack: e.unpack,
+		Progress: e.progress(), Unpack: pins.unpack,
 	})
 	if err == nil {
 		e.imageEvent("import", img.ID, first(o.Ref, img.ID))
@@ -124,7 +126,7 @@ func (e *Engine) RemoveImage(ctx context.Context, name string, force bool) ([]st
 		e.imageEvent("delete", id, id)
 	}
 	if len(removal.DiffIDs) > 0 {
-		err = e.collect(ctx)
+		_, err = e.collect(ctx)
 	}
 	return lines, err
 }
@@ -155,37 +157,6 @@ func (e *Engine) eachContainer(visit func(containers.Container, *containers.Conf
 		}
 	}
 	return nil
-}
-
-// collect removes the unpacked layers that no image and no container has.
-func (e *Engine) collect(ctx context.Context) error {
-	keep := []string{}
-	if err := e.eachContainer(func(_ containers.Container, cfg *containers.Config) {
-		keep = append(keep, cfg.Layers...)
-	}); err != nil {
-		return err
-	}
-	list, err := e.images.List(ctx)
-	if err != nil {
-		return err
-	}
-	for _, img := range list {
-		image, err := e.images.Config(img)
-		if err != nil {
-			return err
-		}
-		chain, err := e.layers.Chain(image.RootFS.DiffIDs)
-		if errors.Is(err, layers.ErrNotUnpacked) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		keep = append(keep, chain.Keys...)
-	}
-	slices.Sort(keep)
-	err = e.stage(ctx, request{Collect: true, Keep: slices.Compact(keep)}, nil)
-	return err
 }
 
 // unpack unpacks the layers of an image in a stage.

@@ -101,8 +101,10 @@ func (e *Engine) pull(ctx context.Context, repo *registry.Repository, ref images
 	if o.Begun != nil {
 		o.Begun(ref)
 	}
+	pins := e.pins()
+	defer pins.release()
 	pulled, err := e.images.Pull(ctx, repo, ref, images.PullOptions{
-		Platform: o.Platform, Progress: e.progress(), Layer: o.Layer, Unpack: e.unpackArriving,
+		Platform: o.Platform, Progress: e.progress(), Layer: o.Layer, Unpack: pins.unpackArriving,
 	})
 	if err != nil {
 		return Pulled{}, err

@@ -38,11 +38,9 @@ type request struct {
 	IDs     layers.IDs     `json:"ids"`
 	Unpack  []unpackSource `json:"unpack,omitempty"`
 	Flatten *flattenJob    `json:"flatten,omitempty"`
-	// Keep are the layers that a collection leaves.
+	// Collect: see systemgc.go. Discard are layers that go whoever has them.
 	Collect bool     `json:"collect,omitempty"`
-	Keep    []string `json:"keep,omitempty"`
-	// KeepChains are the diff ids of the images that stay.
-	KeepChains [][]string `json:"keepChains,omitempty"`
+	Discard []string `json:"discard,omitempty"`
 	// Remove is the id of a container, Name its name.
 	Remove string `json:"remove,omitempty"`
 	Name   string `json:"name,omitempty"`

@@ -5,8 +5,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"nook/containers"
-	"nook/containers/pause"
 	"nook/images/layers"
 )
 
@@ -44,19 +42,4 @@ func (s *stageRun) flatten(ctx context.Context, store *layers.Store) error {
 	// No overlay, no writable layer: an empty one would say that the container
 	// wrote nothing.
 	return os.Remove(filepath.Join(filepath.Dir(dst), "upper"))
-}
-
-func (s *stageRun) collect(ctx context.Context, store *layers.Store) error {
-	keep := map[string]bool{}
-	for _, key := range s.req.Keep {
-		keep[key] = true
-	}
-	if err := store.Remove(ctx, func(key string) bool { return keep[key] }); err != nil {
-		return err
-	}
-	if err := containers.Open(containersDir(s.req.Root)).Sweep(); err != nil {
-		return err
-	}
-	pause.Sweep()
-	return store.Sweep()
 }

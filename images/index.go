@@ -93,6 +93,9 @@ func (s *Store) image(entry Descriptor) (Image, error) {
 		if err != nil {
 			return Image{}, err
 		}
+		if size := entry.Annotations[annotationUnpacked]; size != "" {
+			described.Annotations[annotationUnpacked] = size // see Count
+		}
 		entry = described
 	}
 	img := Image{ID: entry.Annotations[annotationConfig], Manifest: entry}

@@ -151,3 +151,18 @@ func MatchReference(pattern, name string) (bool, error) {
 func badPattern(pattern string) error {
 	return hint.Errorf("a pattern is the shell's: busy*, *:v?, app:1.[0-9]", "invalid pattern %q", shorten(pattern))
 }
+
+// Count keeps the sum of the layers' UnpackedSize with the image.
+func (s *Store) Count(ctx context.Context, img Image, layers []Layer) error {
+	size := unpackedSize(layers)
+	return s.update(ctx, func(idx *index) error {
+		for i, entry := range idx.Manifests {
+			if entry.Digest == img.Manifest.Digest {
+				entry = withName(entry, entry.Annotations[annotationRefName])
+				setUnpacked(entry, size)
+				idx.Manifests[i] = entry
+			}
+		}
+		return nil
+	})
+}

@@ -186,7 +186,7 @@ func (g *staging) unpack(ctx context.Context, found []candidate, unpack UnpackFu
 func unpackedSize(layers []Layer) int64 {
 	var sum int64
 	for _, l := range layers {
-		if l.UnpackedSize <= 0 {
+		if l.UnpackedSize < 0 {
 			return 0
 		}
 		sum += l.UnpackedSize

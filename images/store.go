@@ -91,8 +91,8 @@ type Image struct {
 	Created time.Time
 	// Size is in bytes, of the layers as they are stored.
 	Size int64
-	// UnpackedSize is in bytes, of the layers' tar streams; 0 when nobody
-	// counted.
+	// UnpackedSize is in bytes, of the layers' files, as docker counts; 0 when
+	// nobody counted.
 	UnpackedSize int64
 	// Indexes are the digests of the indexes that its names meant when they
 	// were pulled.
@@ -108,8 +108,9 @@ type Layer struct {
 	MediaType string
 	Size      int64  // of the blob
 	DiffID    string // digest of the uncompressed tar
-	// UnpackedSize is for the Unpack function to set: bytes of the tar
-	// stream. Once all layers have one, the store keeps the sum.
+	// UnpackedSize is for the Unpack function to set: bytes of the layer's
+	// files; negative: not known. Once all layers have one, the store keeps the
+	// sum.
 	UnpackedSize int64
 }
 
@@ -212,10 +213,7 @@ func layersOf(m *Manifest, cfg *ImageConfig, pathOf func(digest string) string) 
 	for i, l := range m.Layers {
 		list[i] = Layer{
 			BlobPath: pathOf(l.Digest), Digest: l.Digest, MediaType: l.MediaType,
-			Size: l.Size, DiffID: cfg.RootFS.DiffIDs[i],
-		}
-		if isPlainLayer(l.MediaType) {
-			list[i].UnpackedSize = l.Size
+			Size: l.Size, DiffID: cfg.RootFS.DiffIDs[i], UnpackedSize: -1,
 		}
 	}
 	return list, nil

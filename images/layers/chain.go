@@ -20,6 +20,9 @@ const version = 1
 // ErrNotUnpacked says that no chain of these diff ids is in the store.
 var ErrNotUnpacked = errors.New("the image's layers are not unpacked")
 
+// ErrIncomplete says that a layer lacks a part: a disk or a person lost it.
+var ErrIncomplete = errors.New("incomplete")
+
 // ErrOtherIDs says that a layer was unpacked for other ids than the store's.
 var ErrOtherIDs = errors.New("unpacked for other ids")
 
@@ -58,8 +61,9 @@ type Store struct {
 func NewStore(dir string, ids IDs) *Store { return &Store{dir: dir, ids: ids} }
 
 // Chain finds the unpacked layers of an image by its diff ids ("sha256:…"),
-// bottom to top. It reads one small file and works outside of a stage too. The
-// error is ErrNotUnpacked, or ErrOtherIDs with a hint.
+// bottom to top. It reads one small file, looks for the layers' directories and
+// works outside of a stage too. The error is ErrNotUnpacked, also where a layer
+// was lost, or ErrOtherIDs with a hint.
 func (s *Store) Chain(diffIDs []string) (Chain, error) {
 	id, err := chainID(diffIDs)
 	if err != nil {
@@ -75,6 +79,14 @@ func (s *Store) Chain(diffIDs []string) (Chain, error) {
 	if err := s.checkIDs(c.IDs); err != nil {
 		return Chain{}, err
 	}
+	for _, key := range c.Keys {
+		// Two lookups a layer, under 3 us: the marker is written last.
+		for _, name := range []string{metaFile, "fs"} {
+			if _, err := os.Lstat(filepath.Join(s.layerPath(key), name)); err != nil {
+				return Chain{}, fmt.Errorf("%w: %w", ErrNotUnpacked, err)
+			}
+		}
+	}
 	return c, nil
 }
 
@@ -85,7 +97,7 @@ func readChain(file string) (Chain, error) {
 		return c, fmt.Errorf("read chain: %w", err)
 	}
 	if err := json.Unmarshal(data, &c); err != nil {
-		return c, fmt.Errorf("read chain %s: %w", file, err)
+		return c, fmt.Errorf("read chain %s: %w: %w", file, ErrNotUnpacked, err)
 	}
 	if c.Version != version {
 		return c, fmt.Errorf("read chain %s: version %d is not known", file, c.Version)

@@ -24,7 +24,8 @@
 //	layers/chains/<chain id>.json  Chain, all that starting a container needs
 //	layers/.staging/…            layers being made, without an owner when no
 //	                             process holds the lock of their name
-//	layers/.locks/…              flock(2) files
+//	layers/.locks/…              flock(2) files; pins/ is what processes need
+//	                             that nothing refers to yet
 //
 // A committed layer is never written to again, by anyone: many containers and
 // many images stack on it at once. Nothing but that convention keeps it so, as

@@ -14,52 +14,6 @@ import (
 	"nook/internal/lockfile"
 )
 
-// Remove removes all layers that keep doesn't want, with the chains that have
-// one of them. It runs in a stage: the directories belong to ids of containers
-// and may have no mode bits at all. A layer that a container uses must be kept.
-func (s *Store) Remove(ctx context.Context, keep func(key string) bool) error {
-	keys, err := s.keys()
-	if err != nil {
-		return err
-	}
-	gone := map[string]bool{}
-	for _, key := range keys {
-		if !keep(key) {
-			gone[key] = true
-		}
-	}
-	// A chain goes before its layers, so that none is found without them.
-	if err := s.removeChains(ctx, func(c *Chain) bool {
-		for _, key := range c.Keys {
-			if gone[key] {
-				return true
-			}
-		}
-		return false
-	}); err != nil {
-		return err
-	}
-	for key := range gone {
-		if err := s.removeLayer(ctx, key); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// RemoveChain forgets the chain of these diff ids. Its layers stay until
-// Remove.
-func (s *Store) RemoveChain(diffIDs []string) error {
-	id, err := chainID(diffIDs)
-	if err != nil {
-		return err
-	}
-	if err := os.Remove(s.chainPath(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove chain: %w", err)
-	}
-	return nil
-}
-
 // Sweep removes what processes that are no more left half made. Those of
 // living ones stay. It runs in a stage.
 func (s *Store) Sweep() error {
@@ -108,7 +62,8 @@ func (s *Store) keys() ([]string, error) {
 	return keys, nil
 }
 
-func (s *Store) removeChains(ctx context.Context, unwanted func(*Chain) bool) error {
+// removeChains removes those that are unwanted by their id and content.
+func (s *Store) removeChains(ctx context.Context, unwanted func(id string, c *Chain) bool) error {
 	files, err := filepath.Glob(filepath.Join(s.dir, "chains", "*.json"))
 	if err != nil {
 		return err
@@ -118,7 +73,7 @@ func (s *Store) removeChains(ctx context.Context, unwanted func(*Chain) bool) er
 			return err
 		}
 		c, err := readChain(file)
-		if err == nil && !unwanted(&c) {
+		if err == nil && !unwanted(strings.TrimSuffix(filepath.Base(file), ".json"), &c) {
 			continue
 		}
 		// One that can't be read is no use to anyone.
@@ -144,36 +99,4 @@ func (s *Store) inChain(key string) (bool, error) {
 		}
 	}
 	return false, nil
-}
-
-// removeLayer takes the layer's name away first, so that a kill leaves no part
-// of a layer under it.
-func (s *Store) removeLayer(ctx context.Context, key string) error {
-	digits := strings.TrimPrefix(key, "chain-")
-	if meta, err := s.readMeta(key); err == nil {
-		if d, err := digestHex(meta.DiffID); err == nil {
-			digits = d
-		}
-	}
-	unlock, err := lockfile.Lock(ctx, filepath.Join(s.dir, ".locks", lockName(digits)))
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	// Unpack, which holds the lock until its chain is written, may have found
-	// the layer since keep was asked.
-	if used, err := s.inChain(key); used || err != nil {
-		return err
-	}
-	away, err := os.MkdirTemp(filepath.Join(s.dir, ".staging"), digits+"-")
-	if err != nil {
-		return fmt.Errorf("remove layer: %w", err)
-	}
-	if err := os.Rename(s.layerPath(key), filepath.Join(away, "old")); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove layer: %w", err)
-	}
-	if err := os.RemoveAll(away); err != nil {
-		return fmt.Errorf("remove layer: %w", err)
-	}
-	return nil
 }

@@ -378,98 +378,6 @@ func TestSweepRemovesWhatTheDeadLeft(t *testing.T) {
 	nothingStaged(t, dir)
 }
 
-func TestRemoveKeepsWhatIsWanted(t *testing.T) {
-	inStage(t)
-	s, dir := newStore(t)
-	closed := []*tar.Header{dirEntry("closed", 0), fileEntry("closed/f"), dirEntry("closed/deep", 0), fileEntry("closed/deep/f")}
-	one, oneIDs := sourcesOf(t, baseLayer, closed)
-	two, twoIDs := sourcesOf(t, baseLayer, plainLayer)
-	for _, sources := range [][]Source{one, two} {
-		if _, err := s.Unpack(context.Background(), sources, nil); err != nil {
-			t.Fatal(err)
-		}
-	}
-	c, err := s.Chain(twoIDs)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Remove(context.Background(), func(key string) bool { return slices.Contains(c.Keys, key) }); err != nil {
-		t.Fatal(err)
-	}
-	nothingStaged(t, dir)
-	if _, err := s.Chain(oneIDs); !errors.Is(err, ErrNotUnpacked) {
-		t.Errorf("the removed image: got %v", err)
-	}
-	if _, err := s.Chain(twoIDs); err != nil {
-		t.Errorf("the kept image: got %v", err)
-	}
-	if got := stored(t, dir); len(got) != 2 {
-		t.Errorf("got layers %q, want 2", got)
-	}
-	if err := s.RemoveChain(twoIDs); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.Chain(twoIDs); !errors.Is(err, ErrNotUnpacked) {
-		t.Errorf("after RemoveChain: got %v", err)
-	}
-	if err := s.RemoveChain(twoIDs); err != nil {
-		t.Errorf("twice: %v", err)
-	}
-}
-
-func TestRemoveWaitsForTheLock(t *testing.T) {
-	inStage(t)
-	s, dir := newStore(t)
-	sources, ids := sourcesOf(t, baseLayer)
-	if _, err := s.Unpack(context.Background(), sources, nil); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.RemoveChain(ids); err != nil {
-		t.Fatal(err)
-	}
-	digits, _ := digestHex(ids[0])
-	unlock, err := lockfile.TryLock(filepath.Join(dir, ".locks", lockName(digits)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unlock()
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	if err := s.Remove(ctx, func(string) bool { return false }); !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v, want context.Canceled", err)
-	}
-	if len(stored(t, dir)) != 1 {
-		t.Error("the layer is gone under its lock")
-	}
-}
-
-// While Remove asks what to keep, another process unpacks an image on a layer
-// that is about to go.
-func TestRemoveKeepsWhatIsUnpackedMeanwhile(t *testing.T) {
-	inStage(t)
-	s, _ := newStore(t)
-	first, _ := sourcesOf(t, baseLayer)
-	if _, err := s.Unpack(context.Background(), first, nil); err != nil {
-		t.Fatal(err)
-	}
-	// The chain is written after the list of chains was gone through, as seen by
-	// removeLayer.
-	second, ids := sourcesOf(t, baseLayer, plainLayer)
-	if _, err := s.Unpack(context.Background(), second, nil); err != nil {
-		t.Fatal(err)
-	}
-	c, err := s.Chain(ids)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.removeLayer(context.Background(), c.Keys[0]); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Lstat(s.Dirs(c)[1]); err != nil {
-		t.Errorf("the layer is gone: %v", err)
-	}
-}
-
 func TestUnpackInMappedModeSetsOwners(t *testing.T) {
 	inMapped(t)
 	dir := filepath.Join(t.TempDir(), "layers")
@@ -483,9 +391,7 @@ func TestUnpackInMappedModeSetsOwners(t *testing.T) {
 	if err := unix.Stat(s.Dirs(c)[0]+"/etc/shadow", &st); err != nil || st.Gid != 42 {
 		t.Errorf("got gid %d, %v; want 42", st.Gid, err)
 	}
-	if err := s.Remove(context.Background(), func(string) bool { return false }); err != nil {
-		t.Fatal(err)
-	}
+	collect(t, s)
 	if got := stored(t, dir); len(got) != 0 {
 		t.Errorf("left: %q", got)
 	}

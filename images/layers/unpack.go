@@ -90,10 +90,8 @@ func (s *Store) Unpack(ctx context.Context, sources []Source, report Report) (Ch
 	if c, err := s.Chain(ids); !errors.Is(err, ErrNotUnpacked) {
 		return c, err
 	}
-	for _, dir := range []string{".staging", ".locks", "chains"} {
-		if err := os.MkdirAll(filepath.Join(s.dir, dir), 0o700); err != nil {
-			return Chain{}, fmt.Errorf("unpack: %w", err)
-		}
+	if err := s.makeDirs(); err != nil {
+		return Chain{}, err
 	}
 	unlock, err := s.lockLayers(ctx, ids)
 	if err != nil {
@@ -167,9 +165,9 @@ func (u *unpacking) find(ids []string) error {
 		}
 		u.layers = append(u.layers, l)
 		for _, key := range []string{digits, "chain-" + chain} {
-			found, err := u.store.readMeta(key)
-			if errors.Is(err, fs.ErrNotExist) {
-				continue
+			found, err := u.store.complete(key)
+			if errors.Is(err, ErrIncomplete) {
+				continue // commit replaces it
 			}
 			if err != nil {
 				return err
@@ -181,15 +179,32 @@ func (u *unpacking) find(ids []string) error {
 	return nil
 }
 
+// complete is readMeta of a layer with all its parts; ErrIncomplete: it lacks
+// one, or isn't there.
+func (s *Store) complete(key string) (Meta, error) {
+	m, err := s.readMeta(key)
+	if err != nil {
+		return m, err
+	}
+	info, err := os.Lstat(s.fsPath(key))
+	if err != nil || !info.IsDir() {
+		return m, fmt.Errorf("layer %s: %w: it has no directory fs", key, ErrIncomplete)
+	}
+	return m, nil
+}
+
 func (s *Store) readMeta(key string) (Meta, error) {
 	var m Meta
 	file := filepath.Join(s.layerPath(key), metaFile)
 	data, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+		return m, fmt.Errorf("layer %s: %w: it has no %s", key, ErrIncomplete, metaFile)
+	}
 	if err != nil {
 		return m, fmt.Errorf("read layer: %w", err)
 	}
 	if err := json.Unmarshal(data, &m); err != nil {
-		return m, fmt.Errorf("read layer %s: %w", file, err)
+		return m, fmt.Errorf("layer %s: %w: %s: %w", key, ErrIncomplete, metaFile, err)
 	}
 	if m.Version != version {
 		return m, fmt.Errorf("read layer %s: version %d is not known", file, m.Version)
@@ -373,7 +388,7 @@ func (u *unpacking) commit() error {
 		return entryError(".", u.store.dir, fmt.Errorf("syncfs: %w", err))
 	}
 	for _, l := range staged {
-		if err := os.Rename(l.staging, u.store.layerPath(l.key)); err != nil {
+		if err := u.place(l); err != nil {
 			return fmt.Errorf("commit: %w", err)
 		}
 		l.staging = ""
@@ -382,6 +397,23 @@ func (u *unpacking) commit() error {
 		return fmt.Errorf("commit: %w", err)
 	}
 	return nil
+}
+
+// place gives a staged layer its name. What has it by now is damaged, or find
+// would have taken it.
+func (u *unpacking) place(l *unpacked) error {
+	err := os.Rename(l.staging, u.store.layerPath(l.key))
+	if !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, unix.EEXIST) && !errors.Is(err, unix.ENOTDIR) {
+		return err
+	}
+	old, err := u.store.retire(l.key, l.diffHex)
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(l.staging, u.store.layerPath(l.key)); err != nil {
+		return err
+	}
+	return os.RemoveAll(old)
 }
 
 func (u *unpacking) chain() Chain {
