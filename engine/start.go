@@ -98,7 +98,7 @@ func (e *Engine) start(ctx context.Context, h held, tty Terminal, patience time.
 	runtimeDir, _ := RuntimeDir()
 	spawn := monitor.Spawn{
 		ID: cfg.ID, RuntimeDir: runtimeDir, Pid1: launch.Program(),
-		Maps: e.ids.MapSelf, MapsFirst: true,
+		Maps: e.ids.MapSelf, MapsFirst: true, Leave: []int{mapsW, launch.Ours()},
 		Control: control, Dir: dir, Null: f.null(), Report: reportR,
 		Stdin: std.stdin, Stdout: std.stdout, Stderr: std.stderr, TTY: std.ttyOutside, Leash: -1,
 		Exe: ownFile(),
@@ -108,10 +108,7 @@ func (e *Engine) start(ctx context.Context, h held, tty Terminal, patience time.
 	}
 	if !e.ids.SelfMapped() {
 		spawn.MapsFirst = false
-		spawn.Maps = func(p *raw.Program) {
-			p.Call("close the writing end", unix.SYS_CLOSE, mapsW)
-			p.Wait("wait for the id maps", mapsR)
-		}
+		spawn.Maps = func(p *raw.Program) { p.Wait("wait for the id maps", mapsR) }
 	}
 	if cfg.Remove && !cfg.TTY {
 		spawn.Patience = patience

@@ -150,6 +150,10 @@ func (l *Launch) Close() {
 // Command is the name of what is executed in the end.
 func (l *Launch) Command() string { return l.spec.Args[0] }
 
+// Ours is the launcher's end of what pid 1 waits for. Who forks pid 1 in
+// between closes it first.
+func (l *Launch) Ours() int { return l.sync[0] }
+
 // Program is the list of steps.
 func (l *Launch) Program() *raw.Program { return l.prog }
 
@@ -157,7 +161,7 @@ func (l *Launch) Program() *raw.Program { return l.prog }
 // user.
 func (l *Launch) steps() {
 	p, s := l.prog, &l.spec
-	p.Call("close the launcher's end", unix.SYS_CLOSE, l.sync[0])
+	p.Call("close the launcher's end", unix.SYS_CLOSE, l.sync[0]).Ignore(unix.EBADF)
 	// A monitor has a slack of its own; this is the kernel's default.
 	p.Call("set the timer slack", unix.SYS_PRCTL, unix.PR_SET_TIMERSLACK, 50_000, 0, 0, 0)
 	p.Call("begin a session", unix.SYS_SETSID)
