@@ -125,8 +125,12 @@ func (p *pulling) claim(ctx context.Context, b *incoming) (*os.File, error) {
 // adopt links a blob of the store into the staging directory, where nobody
 // removes it who removes its other images meanwhile.
 func (p *pulling) adopt(b *incoming) error {
-	from := p.store.blobPath(b.desc.Digest)
-	err := os.Link(from, b.path)
+	return linkOrCopy(p.store.blobPath(b.desc.Digest), b.path)
+}
+
+// linkOrCopy is link(2), or a copy where the file system has no hard links.
+func linkOrCopy(from, to string) error {
+	err := os.Link(from, to)
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -135,7 +139,7 @@ func (p *pulling) adopt(b *incoming) error {
 		return err
 	}
 	defer in.Close()
-	out, err := os.OpenFile(b.path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o444)
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o444)
 	if err != nil {
 		return err
 	}

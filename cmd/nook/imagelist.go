@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"io"
 	"strconv"
 
 	"nook/engine"
@@ -12,6 +13,7 @@ import (
 // keeper is the part of *engine.Engine that keeps the store of images.
 type keeper interface {
 	FindImages(context.Context, images.Filter) ([]images.Image, error)
+	Save(ctx context.Context, w io.Writer, names []string) error
 }
 
 // readImageFilter reads the --filter of images, and of image prune. known are

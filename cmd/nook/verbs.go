@@ -43,6 +43,7 @@ func verbs() []verb {
 		completionVerb(),
 		completeVerb(),
 		loadVerb(),
+		saveVerb(),
 		logsVerb(),
 		createVerb(),
 		startVerb(),
