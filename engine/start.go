@@ -118,6 +118,9 @@ func (e *Engine) start(ctx context.Context, h held, tty Terminal, patience time.
 		return nil, f.err
 	}
 	program := launch.Program().Part()
+	if rootByName(cfg.User) {
+		program.Share()
+	}
 	spawn.Steps(program)
 	pid, err := program.Start(unix.CLONE_NEWUSER|unix.CLONE_NEWPID, reportW)
 	if err != nil {
@@ -144,6 +147,10 @@ func (e *Engine) start(ctx context.Context, h held, tty Terminal, patience time.
 	}
 	return s, nil
 }
+
+// rootByName tells whether USER is surely the user that pid 1 is already, so
+// that it may share our memory (raw.Program.Share).
+func rootByName(spec string) bool { return spec == "" || spec == "0" || spec == "0:0" }
 
 // finish does the launcher's part while monitor and pid 1 already run.
 func (e *Engine) finish(ctx context.Context, s *started, maps bool, mapsW int) error {

@@ -22,9 +22,74 @@ func afterFork()
 //go:linkname afterForkInChild syscall.runtime_AfterForkInChild
 func afterForkInChild()
 
-// fork makes the child. It is a plain fork, not a vfork: the child's memory is
-// a copy, so nothing it does to its stack or to the runtime's state is seen by
-// the parent, and the parent goes on at once (it may have to write id maps).
+// share makes the child with clone3(2). It has the parent's memory itself; but
+// unlike with vfork(2) nobody waits, as the child has a stack of its own and
+// touches nothing but that and the arena. It must not run one of Go's signal
+// handlers, so only a kernel that clears them in the call (CLONE_CLEAR_SIGHAND,
+// Linux 5.5) will do.
+//
+//go:noinline
+//go:norace
+func share(flags uintptr, s *stack, first, report uintptr) (pid uintptr, errno syscall.Errno) {
+	at := uintptr(unsafe.Pointer(s))
+	s.fill(first, report)
+	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_BLOCK, 0, at+unsafe.Offsetof(s.mask), 8, 0, 0)
+	s.args = cloneArgs{
+		flags:  uint64(flags) | unix.CLONE_VM | unix.CLONE_CHILD_CLEARTID | unix.CLONE_CLEAR_SIGHAND,
+		signal: uint64(unix.SIGCHLD), childTID: uint64(at + unsafe.Offsetof(s.living)),
+		stack: uint64(at), stackSize: uint64(unsafe.Offsetof(s.frame)),
+	}
+	s.living = 1
+	beforeFork()
+	pid, e := cloneOnto(unix.SYS_CLONE3, at+unsafe.Offsetof(s.args), unsafe.Sizeof(s.args), 0, 0, 0)
+	afterFork()
+	if e != 0 {
+		s.living = 0
+	}
+	return pid, syscall.Errno(e)
+}
+
+// shareAgain is share in a child that shares already: no handler is left, and
+// clone(2) will do.
+//
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func shareAgain(o *op, report uintptr) (pid uintptr, errno syscall.Errno) {
+	at := o.stack
+	s := (*stack)(pointer(at))
+	s.fill(o.child, report)
+	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_BLOCK, 0, at+unsafe.Offsetof(s.mask), 8, 0, 0)
+	s.living = 1
+	// Where the id's address stands differs between machines; the other place
+	// is not looked at without CLONE_SETTLS.
+	living := at + unsafe.Offsetof(s.living)
+	pid, e := cloneOnto(unix.SYS_CLONE, o.args[0]|unix.CLONE_VM|unix.CLONE_CHILD_CLEARTID,
+		at+unsafe.Offsetof(s.frame), o.args[2], living, living)
+	if e != 0 {
+		s.living = 0
+	}
+	return pid, syscall.Errno(e)
+}
+
+// cloneOnto makes the system call nr, clone or clone3, whose child begins on
+// another stack, where it calls begin.
+//
+//go:noescape
+func cloneOnto(nr, a0, a1, a2, a3, a4 uintptr) (r, errno uintptr)
+
+// begin is where a child that shares our memory begins.
+//
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func begin(first, report, mask uintptr) {
+	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, mask, 0, 8, 0, 0)
+	run(first, report, true)
+}
+
+// fork makes the child where share can't or must not: its memory is a copy but
+// for the arena.
 //
 //go:noinline
 //go:norace
@@ -36,7 +101,7 @@ func fork(flags, first, report uintptr) (pid uintptr, errno syscall.Errno) {
 		return pid, errno
 	}
 	afterForkInChild()
-	run(first, report)
+	run(first, report, false)
 	return 0, 0
 }
 
@@ -52,7 +117,7 @@ const ErrInterpreter = 4096
 //go:nosplit
 //go:norace
 //go:nocheckptr
-func run(first, report uintptr) {
+func run(first, report uintptr, shares bool) {
 	var reg [registers]uintptr
 	var args [6]uintptr
 	var denied uintptr // the error to report when no candidate of a PATH ran
@@ -107,12 +172,17 @@ func run(first, report uintptr) {
 			e = 0
 		case kindCloseAll:
 			closeAllBut(report, &args)
-		default:
-			r, _, e = syscall.RawSyscall6(o.nr, args[0], args[1], args[2], args[3], args[4], args[5])
-			if o.kind == kindFork && e == 0 && r == 0 {
+		case kindFork:
+			if shares {
+				r, e = shareAgain(o, report)
+				break
+			}
+			if r, _, e = syscall.RawSyscall6(o.nr, args[0], args[1], args[2], args[3], args[4], args[5]); e == 0 && r == 0 {
 				at = o.child
 				continue
 			}
+		default:
+			r, _, e = syscall.RawSyscall6(o.nr, args[0], args[1], args[2], args[3], args[4], args[5])
 		}
 		skip := uintptr(0)
 		switch {

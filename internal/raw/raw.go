@@ -61,6 +61,7 @@ type op struct {
 	nr     uintptr
 	args   [6]uintptr
 	child  uintptr // kindFork: first op of the child; kindLate: address of a word with it
+	stack  uintptr // kindFork: the child's, if it shares our memory
 	ignore [4]uint16
 	onOK   int32 // steps to skip when this one succeeded
 	onErr  int32 // with orElse: steps to skip when it did not
@@ -78,6 +79,9 @@ type arena struct {
 	mem  []byte
 	used int
 	err  error
+	// stacks are those of children that may share our memory.
+	stacks   []*stack
+	dumpable bool // our memory was, before a child shared it
 }
 
 // Program is a list of steps. It is built by one goroutine and started once.
@@ -87,6 +91,7 @@ type Program struct {
 	names  *[]string // step number to name, shared by all parts
 	sealed bool
 	next   Reg
+	shares bool
 }
 
 // New makes a program whose steps and strings take at most size bytes.
@@ -106,12 +111,19 @@ func (p *Program) Part() *Program {
 	return &Program{arena: p.arena, names: p.names, next: p.next}
 }
 
-// Close gives the memory back. Children that were started keep theirs.
+// Close gives the memory back, unless a child still walks a list in it: then
+// it stays until this process ends.
 func (p *Program) Close() {
-	if p.arena.mem != nil {
-		_ = unix.Munmap(p.arena.mem)
-		p.arena.mem = nil
+	if p.arena.mem == nil {
+		return
 	}
+	if !p.arena.walked() {
+		_ = unix.Munmap(p.arena.mem)
+		if p.arena.dumpable {
+			_ = unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
+		}
+	}
+	p.arena.mem = nil
 }
 
 func (a *arena) alloc(n int) []byte {
@@ -288,7 +300,7 @@ func (p *Program) Or(try, otherwise func()) {
 // part, the forking process goes on. The pid is the step's result.
 func (p *Program) Fork(name string, flags uintptr, part *Program) *Step {
 	return p.add(op{kind: kindFork, nr: unix.SYS_CLONE, save: -1, step: p.name(name),
-		args: [6]uintptr{flags | uintptr(unix.SIGCHLD)}, child: part.seal()})
+		args: [6]uintptr{flags | uintptr(unix.SIGCHLD)}, child: part.seal(), stack: uintptr(unsafe.Pointer(p.arena.stack()))})
 }
 
 // ForkTelling is Fork with CLONE_PARENT_SETTID among the flags: the pid is
@@ -384,6 +396,16 @@ func (p *Program) seal() uintptr {
 	return uintptr(addressOf(m))
 }
 
+// Share lets the child, and its children, use our own memory until they
+// execute something, where the host allows it: to copy a Go program's page
+// tables, and then on both sides each page that is written, costs more than
+// all of a container's mounts.
+//
+// It is not for a child that changes its user or group, or that another could
+// trace: a change makes memory undumpable (prctl(2), PR_SET_DUMPABLE), and
+// with it our own files of /proc root's; a tracer would have ours.
+func (p *Program) Share() { p.shares = true }
+
 // Start forks a child in the namespaces of flags (CLONE_NEW*) and lets it run
 // the program. A step that met an error writes a Report to the descriptor
 // report and ends the child with status 125. The caller waits for the child.
@@ -394,12 +416,30 @@ func (p *Program) Start(flags uintptr, report int) (pid int, err error) {
 	}
 	// No goroutine may open a descriptor without O_CLOEXEC meanwhile.
 	syscall.ForkLock.Lock()
-	child, errno := fork(flags|uintptr(unix.SIGCHLD), first, uintptr(report))
+	child, errno := p.fork(flags, first, uintptr(report))
 	syscall.ForkLock.Unlock()
 	if errno != 0 {
 		return 0, fmt.Errorf("clone: %w", errno)
 	}
 	return int(child), nil
+}
+
+// fork makes the child in the way that the host allows.
+func (p *Program) fork(flags, first, report uintptr) (pid uintptr, errno syscall.Errno) {
+	if p.shares {
+		s := p.arena.stack()
+		if p.arena.err != nil {
+			return 0, unix.E2BIG
+		}
+		on, _ := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
+		p.arena.dumpable = on == 1
+		switch pid, errno = share(flags, s, first, report); errno {
+		case unix.ENOSYS, unix.EPERM, unix.EINVAL:
+		default:
+			return pid, errno
+		}
+	}
+	return fork(flags|uintptr(unix.SIGCHLD), first, report)
 }
 
 // Name is what step i of the program is called, in all of its parts.

@@ -1,1 +1,0 @@
-// Here so that the compiler takes the functions without a body in fork.go.
