@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"nook/containers"
+	"nook/containers/entry"
 	"nook/containers/monitor"
 	"nook/containers/pid1"
 	"nook/images/layers"
@@ -58,36 +59,45 @@ func startAgain(args []string, begun func(pid int) error) (pid int, err error) {
 	}
 	var f fds
 	defer f.close()
-	r, err := e.rootFor(&f, ct, cfg)
-	if err != nil {
-		return 0, err
-	}
-	spec, err := e.spec(&f, cfg, r)
-	if err != nil {
-		return 0, err
-	}
-	spec.WaitForMaps = false
-	spec.TTY = -1
+	std, tty := entry.None(), -1
 	if cfg.TTY {
-		spec.TTY = f.copy(monitor.AgainTTY)
+		tty = f.copy(monitor.AgainTTY)
 	} else {
-		spec.Stdio = [3]int{-1, f.copy(monitor.AgainStdout), f.copy(monitor.AgainStderr)}
+		std = [3]int{-1, f.copy(monitor.AgainStdout), f.copy(monitor.AgainStderr)}
 		if cfg.OpenStdin {
-			spec.Stdio[0] = f.copy(monitor.AgainStdin)
+			std[0] = f.copy(monitor.AgainStdin)
 		}
 	}
 	report := f.copy(monitor.AgainReport)
+	var init *pid1.Executable
+	if cfg.Init {
+		if init, err = reaper(&f); err != nil {
+			return 0, err
+		}
+	}
 	if f.err != nil {
 		return 0, f.err
 	}
 	for fd := monitor.AgainAnswer; fd <= monitor.AgainTTY; fd++ {
 		unix.CloseOnExec(fd)
 	}
-	launch, err := pid1.Build(spec)
+	launch, err := pid1.Begin(e.firstOf(cfg))
 	if err != nil {
 		return 0, err
 	}
 	defer launch.Close()
+	r, err := e.rootFor(numbers(launch, &f), ct, cfg)
+	if err != nil {
+		return 0, err
+	}
+	spec, err := e.spec(cfg, r)
+	if err != nil {
+		return 0, err
+	}
+	spec.Stdio, spec.TTY, spec.Init = std, tty, init
+	if err := launch.Build(spec); err != nil {
+		return 0, err
+	}
 	pid, err = launch.Program().Start(unix.CLONE_NEWPID|unix.CLONE_PARENT, report)
 	if err != nil {
 		return 0, namespaces.Explain(err)
@@ -102,7 +112,10 @@ func startAgain(args []string, begun func(pid int) error) (pid int, err error) {
 		f.drop(fd)
 	}
 	f.drop(spec.TTY)
-	if err := launch.Finish(); !errors.Is(err, fdpass.ErrGone) {
+	if err = launch.Go(); err == nil {
+		err = launch.Finish()
+	}
+	if !errors.Is(err, fdpass.ErrGone) {
 		return pid, err
 	}
 	return pid, nil // the report tells why it is gone

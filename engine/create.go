@@ -33,6 +33,8 @@ type held struct {
 	lock *containers.Lock
 	// leash is handed to the monitor: see RunOptions.
 	leash *os.File
+	// early is a monitor that was forked for it already; nil: none.
+	early *early
 }
 
 // create makes the record of a container.
@@ -76,7 +78,7 @@ func (e *Engine) create(ctx context.Context, o RunOptions) (held, error) {
 		return held{}, e.noRoom(err)
 	}
 	used()
-	h := held{ct, cfg, lock, o.Leash}
+	h := held{Container: ct, cfg: cfg, lock: lock, leash: o.Leash}
 	if err := e.outfit(ctx, ct, cfg, o); err != nil {
 		e.remove(h)
 		return held{}, err

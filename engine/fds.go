@@ -101,6 +101,15 @@ func (f *fds) socketpair(kind int) (ours, theirs int) {
 	return f.high(p[0], nil), f.high(p[1], nil)
 }
 
+// number is more than any of them has.
+func (f *fds) number() int {
+	n := 0
+	for _, fd := range f.all {
+		n = max(n, fd+1)
+	}
+	return n
+}
+
 // take hands a descriptor to the caller: close no longer closes it.
 func (f *fds) take(fd int) int {
 	for i, have := range f.all {

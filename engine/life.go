@@ -173,7 +173,7 @@ func (e *Engine) hold(ctx context.Context, nameOrID string) (held, error) {
 		return held{}, err
 	}
 	e.settleHeld(ct) // a monitor that was killed left no last word
-	return held{ct, cfg, lock, nil}, nil
+	return held{Container: ct, cfg: cfg, lock: lock}, nil
 }
 
 // waitUnowned takes the lock of a container that doesn't run, also when

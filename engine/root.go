@@ -18,36 +18,39 @@ import (
 // shmSize is docker's size of /dev/shm, in bytes.
 const shmSize = 64 << 20
 
-// rootFor describes the root file system of a container to pid 1.
-func (e *Engine) rootFor(f *fds, ct containers.Container, cfg *containers.Config) (*rootfs.Root, error) {
+// rootFor describes the root file system of a container to pid 1, which has
+// the layers open under the numbers that it is given.
+func (e *Engine) rootFor(number func() int, ct containers.Container, cfg *containers.Config) (*rootfs.Root, error) {
 	r := &rootfs.Root{
 		Kind: rootfs.Kind(cfg.Rootfs), Dir: ct.Path, Volatile: cfg.Remove,
 		ReadOnly: cfg.ReadOnly, OwnNet: cfg.Network != "host",
 		CgroupV2: cgroups.Hierarchy() == cgroups.Unified,
 		TTYGroup: e.ttyGroup(), ShmSize: shmSize, Exists: exists,
 	}
+	// Pid 1 opens them itself.
+	at := func(elem ...string) rootfs.Dir { return rootfs.Dir{Path: filepath.Join(elem...), FD: number()} }
 	switch r.Kind {
 	case rootfs.Copy:
 		r.Dir = filepath.Join(ct.Path, "rootfs")
 	case rootfs.OverlayTmpfs:
-		r.Upper.FD, r.Work.FD = f.dir("/"), f.dir("/")
+		r.Upper.FD, r.Work.FD = number(), number()
 		st, err := os.Stat(filepath.Join(ct.Path, "upper"))
 		if err != nil {
 			return nil, err
 		}
 		r.UpperMode = unixMode(st.Mode())
 	default:
-		r.Upper, r.Work = f.rootDir(ct.Path, "upper"), f.rootDir(ct.Path, "work")
+		r.Upper, r.Work = at(ct.Path, "upper"), at(ct.Path, "work")
 	}
 	if r.Kind != rootfs.Copy {
 		for _, key := range cfg.Layers {
-			r.Lowers = append(r.Lowers, f.rootDir(e.layers.Dir(key)))
+			r.Lowers = append(r.Lowers, at(e.layers.Dir(key)))
 		}
 		skeleton, err := e.skeleton()
 		if err != nil {
 			return nil, err
 		}
-		r.Lowers = append(r.Lowers, f.rootDir(skeleton))
+		r.Lowers = append(r.Lowers, at(skeleton))
 	}
 	for _, m := range cfg.Mounts {
 		switch m.Type {

@@ -27,6 +27,7 @@ import (
 type started struct {
 	pid     int
 	control *os.File
+	socket  int // control's number, as File.Fd would make it block
 	launch  *pid1.Launch
 	program *raw.Program
 	// What the monitor has too, for a container that ends before it starts.
@@ -66,104 +67,76 @@ func (s *started) wait() {
 	}
 }
 
-// start starts a container's monitor and pid 1. Both run before this command
-// is done: it writes their id maps and looks their user up meanwhile.
+// start lets a container's monitor and pid 1 begin. They were forked before,
+// or are now. Both run before this command is done: it looks their user up
+// meanwhile.
 func (e *Engine) start(ctx context.Context, h held, tty Terminal, patience time.Duration) (s *started, err error) {
-	var f fds
-	ct, cfg := h.Container, h.cfg
-	defer f.close()
-	ours, control := f.socketpair(unix.SOCK_STREAM)
-	reportR, reportW := f.pipe()
-	mapsR, mapsW := f.pipe()
-	std := openStdio(&f, cfg)
-	dir := f.copy(h.lock.FD())
-	root, err := e.rootFor(&f, ct, cfg)
-	if err = errors.Join(err, f.err); err != nil {
-		return nil, err
-	}
-	spec, err := e.spec(&f, cfg, root)
-	if err = errors.Join(err, f.err); err != nil {
-		return nil, err
-	}
-	spec.Stdio, spec.TTY = std.inside, std.ttyInside
-	if tty != nil {
-		if spec.Rows, spec.Cols, err = tty.Size(); err != nil {
-			return nil, fmt.Errorf("read the terminal's size: %w", err)
+	cfg := h.cfg
+	y := h.early.take()
+	if y == nil {
+		if y, err = e.early(cfg, h.leash); err != nil {
+			return nil, err
 		}
 	}
-	launch, err := pid1.Build(spec)
-	if err != nil {
+	defer y.f.close()
+	if err := e.build(y, h, tty, patience); err != nil {
+		y.abort()
 		return nil, err
-	}
-	runtimeDir, _ := RuntimeDir()
-	spawn := monitor.Spawn{
-		ID: cfg.ID, RuntimeDir: runtimeDir, Pid1: launch.Program(),
-		Maps: e.ids.MapSelf, MapsFirst: true, Leave: []int{mapsW, launch.Ours()},
-		Control: control, Dir: dir, Null: f.null(), Report: reportR,
-		Stdin: std.stdin, Stdout: std.stdout, Stderr: std.stderr, TTY: std.ttyOutside, Leash: -1,
-		Exe: ownFile(),
-	}
-	if h.leash != nil {
-		spawn.Leash = f.copy(int(h.leash.Fd()))
-	}
-	if !e.ids.SelfMapped() {
-		spawn.MapsFirst = false
-		spawn.Maps = func(p *raw.Program) { p.Wait("wait for the id maps", mapsR) }
-	}
-	if cfg.Remove && !cfg.TTY {
-		spawn.Patience = patience
-	}
-	if f.err != nil {
-		launch.Close()
-		return nil, f.err
-	}
-	program := launch.Program().Part()
-	if rootByName(cfg.User) {
-		program.Share()
-	}
-	spawn.Steps(program)
-	pid, err := program.Start(unix.CLONE_NEWUSER|unix.CLONE_NEWPID, reportW)
-	if err != nil {
-		launch.Close()
-		return nil, namespaces.Explain(err)
 	}
 	s = &started{
-		pid: pid, launch: launch, program: program, container: ct, name: cfg.Name,
-		lock: h.lock, began: time.Now(), control: f.file(ours, "control"), report: f.file(reportR, "report"),
-		stdout: f.file(std.stdout, "stdout"), stderr: f.file(std.stderr, "stderr"),
+		pid: y.pid, launch: y.launch, program: y.program, container: h.Container, name: cfg.Name,
+		lock: h.lock, began: time.Now(), socket: y.ours, control: y.f.file(y.ours, "control"), report: y.f.file(y.spawn.Report, "report"),
+		stdout: y.f.file(y.spawn.Stdout, "stdout"), stderr: y.f.file(y.spawn.Stderr, "stderr"),
 	}
-	f.drop(reportW)
-	f.drop(control)
-	// The monitor waits for the terminal until nobody can send it any more.
-	f.drop(std.ttyInside)
-	if !cfg.TTY {
-		// Nor does it end before its streams do, while abort waits for it.
-		for _, fd := range std.inside {
-			f.drop(fd)
-		}
-	}
-	if err := e.finish(ctx, s, spec.WaitForMaps, mapsW); err != nil {
+	y.drop(cfg.TTY)
+	if err := s.finish(ctx, y.maps, h.lock.FD()); err != nil {
 		return nil, s.abort(err)
 	}
 	return s, nil
 }
 
-// rootByName tells whether USER is surely the user that pid 1 is already, so
-// that it may share our memory (raw.Program.Share).
-func rootByName(spec string) bool { return spec == "" || spec == "0" || spec == "0:0" }
+// build adds to a monitor and a pid 1 that were forked what they are to do.
+func (e *Engine) build(y *early, h held, tty Terminal, patience time.Duration) error {
+	cfg := h.cfg
+	root, err := e.rootFor(y.number, h.Container, cfg)
+	if err != nil {
+		return err
+	}
+	spec, err := e.spec(cfg, root)
+	if err != nil {
+		return err
+	}
+	spec.Stdio, spec.TTY, spec.Init = y.inside, y.ttyInside, y.init
+	if tty != nil {
+		if spec.Rows, spec.Cols, err = tty.Size(); err != nil {
+			return fmt.Errorf("read the terminal's size: %w", err)
+		}
+	}
+	if err := y.launch.Build(spec); err != nil {
+		return err
+	}
+	y.spawn.ID = cfg.ID
+	y.spawn.RuntimeDir, _ = RuntimeDir()
+	y.spawn.Exe = ownFile()
+	if cfg.Remove && !cfg.TTY {
+		y.spawn.Patience = patience
+	}
+	return y.spawn.Become()
+}
 
 // finish does the launcher's part while monitor and pid 1 already run.
-func (e *Engine) finish(ctx context.Context, s *started, maps bool, mapsW int) error {
-	if maps {
-		if err := e.ids.WriteMaps(ctx, s.pid); err != nil {
+func (s *started) finish(ctx context.Context, maps *namespaces.Maps, dir int) error {
+	if maps != nil {
+		if err := maps.Wait(ctx); err != nil {
 			return err
 		}
-		if err := s.launch.MapsWritten(); err != nil {
-			return err
-		}
-		if _, err := unix.Write(mapsW, []byte{1}); err != nil {
-			return fmt.Errorf("let the monitor go on: %w", err)
-		}
+	}
+	err := s.launch.Go()
+	if serr := monitor.Send(s.socket, dir); serr != nil && err == nil {
+		err = fmt.Errorf("%w: %w", fdpass.ErrGone, serr)
+	}
+	if err != nil {
+		return err
 	}
 	return s.launch.Finish()
 }
@@ -225,7 +198,7 @@ func explain(e *raw.Error, command string) error {
 }
 
 // spec is what pid 1 gets to know of the record.
-func (e *Engine) spec(f *fds, cfg *containers.Config, root *rootfs.Root) (pid1.Spec, error) {
+func (e *Engine) spec(cfg *containers.Config, root *rootfs.Root) (pid1.Spec, error) {
 	args := cfg.Command()
 	if len(args) == 0 {
 		return pid1.Spec{}, hint.Errorf("name one after the image: nook run IMAGE COMMAND",
@@ -234,19 +207,9 @@ func (e *Engine) spec(f *fds, cfg *containers.Config, root *rootfs.Root) (pid1.S
 	spec := pid1.Spec{
 		Root: root, Args: args, Env: cfg.Env, User: cfg.User,
 		WorkingDir: cfg.WorkingDir, Hostname: cfg.Hostname,
-		WaitForMaps: !e.ids.SelfMapped(),
-		SingleID:    e.ids.Mode == namespaces.Single,
-		Namespaces:  uintptr(entry.Namespaces(cfg.Network)),
-		Loopback:    cfg.Network != "host",
-		Caps:        confine.DefaultCaps,
-		Filter:      confine.Filter(e.ids.Mode == namespaces.Single),
-	}
-	if cfg.Init {
-		init, err := reaper(f)
-		if err != nil {
-			return spec, err
-		}
-		spec.Init = init
+		Loopback: cfg.Network != "host",
+		Caps:     confine.DefaultCaps,
+		Filter:   confine.Filter(e.ids.Mode == namespaces.Single),
 	}
 	return spec, nil
 }

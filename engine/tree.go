@@ -148,7 +148,8 @@ func (e *Engine) treeStage(ctx context.Context, t *tree, job *filesJob, data int
 			f.fail(hint.Errorf("start it first", "container %s: its files are in memory, and only while it runs", t.cfg.Name))
 			break
 		}
-		r, err := e.rootFor(&f, t.Container, t.cfg)
+		reserve := func() int { return f.dir("/") }
+		r, err := e.rootFor(reserve, t.Container, t.cfg)
 		if err != nil {
 			f.fail(err)
 			break

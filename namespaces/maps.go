@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -37,68 +38,125 @@ func (ids IDs) MapSelf(p *raw.Program) {
 // outside: as root directly, otherwise by newuidmap(1) and newgidmap(1), both
 // at once.
 func (ids IDs) WriteMaps(ctx context.Context, pid int) error {
+	return ids.StartMaps(pid).Wait(ctx)
+}
+
+// Maps is the writing of a process's id maps, on its way.
+type Maps struct {
+	err   error
+	said  *os.File
+	mu    sync.Mutex // held while a tool is reaped or killed
+	tools []*tool
+}
+
+// tool is a running newuidmap or newgidmap; pid is 0 when it was reaped.
+type tool struct {
+	name    string
+	pid     int
+	program *raw.Program
+}
+
+// StartMaps is WriteMaps without the wait.
+func (ids IDs) StartMaps(pid int) *Maps {
+	m := &Maps{}
 	if ids.Mode == Root {
 		for file, ranges := range map[string][]Range{"uid_map": ids.UIDs, "gid_map": ids.GIDs} {
 			path := fmt.Sprintf("/proc/%d/%s", pid, file)
 			if err := os.WriteFile(path, []byte(FormatMap(ranges)), 0); err != nil {
-				return fmt.Errorf("write the id map: %w", err)
+				m.err = fmt.Errorf("write the id map: %w", err)
 			}
 		}
-		return nil
+		return m
 	}
 	// Both run at once; neither has more to say than a line on stderr.
 	said, say, err := os.Pipe()
 	if err != nil {
-		return fmt.Errorf("pipe: %w", err)
+		m.err = fmt.Errorf("pipe: %w", err)
+		return m
 	}
-	defer said.Close()
-	uid, uidErr := startIDMap("newuidmap", pid, ids.UIDs, say)
-	gid, gidErr := startIDMap("newgidmap", pid, ids.GIDs, say)
-	_ = say.Close()
-	stop := context.AfterFunc(ctx, func() {
-		for _, p := range []*os.Process{uid, gid} {
-			if p != nil {
-				_ = p.Kill()
-			}
-		}
-	})
+	defer say.Close()
+	m.said = said
+	m.err = errors.Join(m.start("newuidmap", pid, ids.UIDs, say), m.start("newgidmap", pid, ids.GIDs, say))
+	return m
+}
+
+// start starts a tool without an environment: it needs none, and a locale
+// costs it more files than all the rest. It is a raw child, for which nobody
+// waits until it is executed, as a vfork would.
+func (m *Maps) start(name string, pid int, ranges []Range, stderr *os.File) error {
+	path, err := exec.LookPath(name)
+	if err != nil {
+		return err
+	}
+	args := []string{name, strconv.Itoa(pid)}
+	for _, r := range ranges {
+		args = append(args, fmt.Sprint(r.Inside), fmt.Sprint(r.Outside), fmt.Sprint(r.Count))
+	}
+	const size = 64 << 10
+	p := raw.New(size)
+	p.Share()
+	p.Call("place its stderr", unix.SYS_DUP3, int(stderr.Fd()), 2, 0)
+	p.Exec("exec "+name, path, p.Strings(args), p.Strings(nil))
+	p.Fail("exec " + name)
+	const none = -1 // its status tells enough
+	child, err := p.Start(0, none)
+	if err != nil {
+		p.Close()
+		return fmt.Errorf("run %s: %w", name, err)
+	}
+	m.tools = append(m.tools, &tool{name, child, p})
+	return nil
+}
+
+// Wait waits until the maps are written. A ctx that ends ends the tools.
+func (m *Maps) Wait(ctx context.Context) error {
+	if m.said != nil {
+		defer m.said.Close()
+	}
+	stop := context.AfterFunc(ctx, m.kill)
 	defer stop()
-	err = errors.Join(uidErr, gidErr, waitIDMap("newuidmap", uid), waitIDMap("newgidmap", gid))
-	if err == nil {
-		return nil
+	err := m.err
+	for _, t := range m.tools {
+		err = errors.Join(err, m.wait(t))
 	}
-	text, _ := io.ReadAll(said)
+	if err == nil || m.said == nil {
+		return err
+	}
+	text, _ := io.ReadAll(m.said)
 	return hint.Errorf("are newuidmap and newgidmap setuid root, and do /etc/subuid and /etc/subgid hold? --ids single needs neither",
 		"write the id maps: %w: %s", err, strings.TrimSpace(string(text)))
 }
 
-func startIDMap(tool string, pid int, ranges []Range, stderr *os.File) (*os.Process, error) {
-	path, err := exec.LookPath(tool)
-	if err != nil {
-		return nil, err
+func (m *Maps) kill() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, t := range m.tools {
+		if t.pid != 0 {
+			_ = unix.Kill(t.pid, unix.SIGKILL)
+		}
 	}
-	args := []string{tool, strconv.Itoa(pid)}
-	for _, r := range ranges {
-		args = append(args, fmt.Sprint(r.Inside), fmt.Sprint(r.Outside), fmt.Sprint(r.Count))
-	}
-	p, err := os.StartProcess(path, args, &os.ProcAttr{Files: []*os.File{nil, nil, stderr}})
-	if err != nil {
-		return nil, fmt.Errorf("run %s: %w", tool, err)
-	}
-	return p, nil
 }
 
-// waitIDMap waits for a tool that was started.
-func waitIDMap(tool string, p *os.Process) error {
-	if p == nil {
-		return nil
+func (m *Maps) wait(t *tool) error {
+	for {
+		err := unix.Waitid(unix.P_PID, t.pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
+		if !errors.Is(err, unix.EINTR) {
+			break
+		}
 	}
-	state, err := p.Wait()
-	if err != nil {
-		return fmt.Errorf("%s: %w", tool, err)
-	}
-	if !state.Success() {
-		return fmt.Errorf("%s: %s", tool, state)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var ws unix.WaitStatus
+	_, err := unix.Wait4(t.pid, &ws, 0, nil)
+	t.pid = 0
+	t.program.Close()
+	switch {
+	case err != nil:
+		return fmt.Errorf("wait for %s: %w", t.name, err)
+	case ws.Signaled():
+		return fmt.Errorf("%s: signal %d", t.name, ws.Signal())
+	case ws.ExitStatus() != 0:
+		return fmt.Errorf("%s: exit status %d", t.name, ws.ExitStatus())
 	}
 	return nil
 }

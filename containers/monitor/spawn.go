@@ -29,35 +29,41 @@ const Name = "nook-monitor"
 // StepFork is the name of the step that makes the container's pid namespace.
 const StepFork = "fork pid 1"
 
-// Spawn describes how a monitor is started.
+// Spawn describes how a monitor is started, in two parts: Begin knows nothing
+// of the container but its streams, so that the fork, pid 1's namespaces and
+// the id maps are made while the command still looks for the image.
 type Spawn struct {
+	// Known to Begin:
+
+	// Pid1 are the steps of the container's first process, which begins in a
+	// pid namespace of its own.
+	Pid1 *raw.Program
+	// MapSelf are steps that write our own id maps; nil: another writes them.
+	MapSelf func(p *raw.Program)
+	// Foreign are descriptors of the command's, closed before pid 1 is forked: it
+	// and the monitor wait for what comes over the other ends, and with a copy
+	// of each other's they would wait for ever when the command was killed.
+	Foreign []int
+	// Descriptors by the numbers above, all of 64 or more; -1 for none.
+	Control, Report, Stdin, Stdout, Stderr, TTY, Leash int
+	// Null is /dev/null, for the monitor's own standard streams.
+	Null int
+
+	// Known to Become:
+
 	ID string
 	// RuntimeDir is where the control socket lies when the container's own
 	// directory can't have one.
 	RuntimeDir string
-	// Pid1 are the steps of the container's first process, which begins in a
-	// pid namespace of its own.
-	Pid1 *raw.Program
-	// Maps are steps that run first: writing our own id maps, or waiting
-	// until another wrote them.
-	Maps func(p *raw.Program)
-	// MapsFirst: pid 1 is forked after Maps. Otherwise it waits by itself and
-	// makes its namespaces meanwhile.
-	MapsFirst bool
 	// Patience is how long the monitor waits for the container's end before it
 	// starts at all; 0: it starts at once. A client must be there that can
 	// deal with frame.Ended.
 	Patience time.Duration
-	// Descriptors by the numbers above, all of 64 or more; -1 for none.
-	Control, Dir, Report, Stdin, Stdout, Stderr, TTY, Leash int
-	// Leave are descriptors of the command, closed before pid 1 is forked: it and
-	// the monitor wait for what comes over the other ends, and with a copy of
-	// each other's they would wait for ever when the command was killed.
-	Leave []int
-	// Null is /dev/null, for the monitor's own standard streams.
-	Null int
 	// Exe is the path of our executable, "" when it has none any more.
 	Exe string
+
+	pid1, dir raw.Reg
+	late      *raw.Late
 }
 
 // timerSlack is how late a monitor's timers may be, in nanoseconds (prctl(2),
@@ -78,28 +84,39 @@ func High(fd int) (int, error) {
 	return n, nil
 }
 
-// Steps adds the monitor's raw part: it forks pid 1 and becomes nook again, as
-// pid 1 of a pid namespace of its own, so that its death ends the container
-// whatever the container did (a change of user clears PR_SET_PDEATHSIG).
-// While the new program starts, pid 1 already mounts.
-func (s *Spawn) Steps(p *raw.Program) {
+// Begin adds the monitor's first part: it forks pid 1, as pid 1 of a pid
+// namespace of its own, so that its death ends the container whatever the
+// container did (a change of user clears PR_SET_PDEATHSIG). Then it waits for
+// the container's directory, which comes over Control (Send) and means that
+// the id maps are written and that the rest of the program is there.
+func (s *Spawn) Begin(p *raw.Program) {
 	p.Call("begin a session", unix.SYS_SETSID)
-	for _, fd := range s.Leave {
-		p.Call("close the command's end", unix.SYS_CLOSE, fd)
+	for _, fd := range s.Foreign {
+		p.Call("close a descriptor of the command's", unix.SYS_CLOSE, fd)
 	}
-	if s.MapsFirst {
-		s.Maps(p)
+	if s.MapSelf != nil {
+		s.MapSelf(p)
 	}
-	pid := p.Fork(StepFork, unix.CLONE_NEWPID, s.Pid1).Save()
-	if !s.MapsFirst {
-		s.Maps(p)
-	}
-	for i, fd := range []int{s.Control, s.Dir, s.Report, s.Stdin, s.Stdout, s.Stderr, s.TTY, s.Leash} {
-		if fd >= 0 {
-			p.Call("place a descriptor", unix.SYS_DUP3, fd, fdControl+i, 0)
-			continue
+	s.pid1 = p.Fork(StepFork, unix.CLONE_NEWPID, s.Pid1).Save()
+	s.dir = p.ReceiveFD("wait for the command", s.Control)
+	s.late = p.Late("become the monitor")
+}
+
+// Become adds the rest: it becomes nook again. While the new program starts,
+// pid 1 already mounts.
+func (s *Spawn) Become() error {
+	p := s.late.Part()
+	// It came with the lowest number that was free.
+	dir := p.Call("move the directory", unix.SYS_FCNTL, s.dir, unix.F_DUPFD_CLOEXEC, lowest).Save()
+	for i, fd := range []int{s.Control, -1, s.Report, s.Stdin, s.Stdout, s.Stderr, s.TTY, s.Leash} {
+		switch to := fdControl + i; {
+		case to == fdDir:
+			p.Call("place the directory", unix.SYS_DUP3, dir, to, 0)
+		case fd >= 0:
+			p.Call("place a descriptor", unix.SYS_DUP3, fd, to, 0)
+		default:
+			p.Call("leave a number empty", unix.SYS_CLOSE, to).Ignore(unix.EBADF)
 		}
-		p.Call("leave a number empty", unix.SYS_CLOSE, fdControl+i).Ignore(unix.EBADF)
 	}
 	// The caller's own streams are not kept open by who outlives it, nor is
 	// anything else.
@@ -108,10 +125,23 @@ func (s *Spawn) Steps(p *raw.Program) {
 	}
 	p.CloseFrom(fdsEnd)
 	if s.Patience > 0 {
-		p.Or(func() { s.outlive(p, pid) }, func() { s.become(p) })
-		return
+		p.Or(func() { s.outlive(p, s.pid1) }, func() { s.become(p) })
+	} else {
+		s.become(p)
 	}
-	s.become(p)
+	if err := s.late.Seal(); err != nil {
+		return fmt.Errorf("prepare the monitor: %w", err)
+	}
+	return nil
+}
+
+// Send gives a monitor that has begun its container's directory. control is
+// the command's end of Control, and nothing was sent over it yet.
+func Send(control, dir int) error {
+	if err := unix.Sendmsg(control, []byte{0}, unix.UnixRights(dir), nil, unix.MSG_NOSIGNAL); err != nil {
+		return fmt.Errorf("let the monitor go on: %w", err)
+	}
+	return nil
 }
 
 // outlive adds the wait for a container that is over in no time: for it, the

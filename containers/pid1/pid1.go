@@ -3,17 +3,20 @@
 // a raw fork runs (internal/raw), and answers the one question that only the
 // mounted root can: who is USER.
 //
-//	l, err := pid1.Build(spec)
+//	l, err := pid1.Begin(early)
 //	defer l.Close()
 //	pid, err := ... start l.Program(), by itself or as a monitor's child ...
-//	err = l.Finish() // the root arrives, the user is looked up, the rest is sent
+//	err = l.Build(spec) // when all is known
+//	err = l.Go()        // when the id maps are written
+//	err = l.Finish()    // the root arrives, the user is looked up, the rest is sent
 //
 // The process never runs Go. It becomes the entrypoint, or, with Init, nook's
 // own reaper from a mount that nobody can write to.
 //
 //	launcher                              pid 1
 //	   | ---------- clone -----------------> |
-//	   | -- "maps are written" ------------> |  (where others write them)
+//	   |  find image, layers, make record    |  make namespaces
+//	   | -- "the program is there" --------> |
 //	   |                                     |  mount, pivot_root
 //	   | <-- descriptor of the root -------- |
 //	   |  look up USER                       |  /proc, /sys, /dev, binds, masks
@@ -45,13 +48,6 @@ type Spec struct {
 	User       string // name|uid[:group|gid]
 	WorkingDir string
 	Hostname   string
-	// WaitForMaps holds pid 1 until Go(): the id maps are written by others.
-	WaitForMaps bool
-	// SingleID says that only id 0 exists in the user namespace.
-	SingleID bool
-	// Namespaces are the CLONE_NEW* flags of what pid 1 makes for itself: all
-	// but the user and the pid namespace, in which it is started.
-	Namespaces uintptr
 	// Loopback brings lo up: the network namespace is new.
 	Loopback bool
 	Caps     confine.Caps
@@ -78,20 +74,37 @@ type Executable struct {
 	Argv []string // before the entrypoint's own arguments
 }
 
-// Launch is a prepared start.
+// Early is what pid 1 needs to know before all that: it is forked while its
+// launcher still looks for the image.
+type Early struct {
+	// SingleID says that only id 0 exists in the user namespace.
+	SingleID bool
+	// Namespaces are the CLONE_NEW* flags of what pid 1 makes for itself: all
+	// but the user and the pid namespace, in which it is started.
+	Namespaces uintptr
+}
+
+// Launch is a start on its way.
 type Launch struct {
+	begun  Early
 	spec   Spec
 	prog   *raw.Program
-	late   *raw.Late
-	sync   [2]int // ours, pid 1's
+	rest   *raw.Late // all that needs Spec
+	late   *raw.Late // all that needs the user
+	sync   [2]int    // ours, pid 1's
 	ours   *os.File
 	rootFD int // the number under which pid 1 sends its root
 	procFD int // the number of the host's /proc in pid 1, -1 for none
 }
 
-// Build prepares a start. It opens descriptors that Close closes.
-func Build(spec Spec) (*Launch, error) {
-	l := &Launch{spec: spec, sync: [2]int{-1, -1}, rootFD: -1, procFD: -1}
+// programSize has room for the arguments and the environment that execve(2)
+// takes at most, 6 MiB, in many short strings. What isn't used costs nothing.
+const programSize = 32 << 20
+
+// Begin prepares the part of pid 1 that needs no Spec. It opens descriptors
+// that Close closes.
+func Begin(early Early) (*Launch, error) {
+	l := &Launch{begun: early, sync: [2]int{-1, -1}, rootFD: -1, procFD: -1}
 	var err error
 	if l.sync, err = unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0); err != nil {
 		return nil, fmt.Errorf("socketpair: %w", err)
@@ -104,22 +117,47 @@ func Build(spec Spec) (*Launch, error) {
 		l.Close()
 		return nil, err
 	}
-	if spec.SingleID {
+	if early.SingleID {
 		if l.procFD, err = reserve(); err != nil {
 			l.Close()
 			return nil, err
 		}
 	}
-	size := raw.DefaultSize
-	for _, list := range [][]string{spec.Args, spec.Env} {
-		for _, s := range list {
-			size += 2*len(s) + 64
-		}
-	}
-	l.prog = raw.New(size)
+	p := raw.New(programSize)
+	l.prog = p
+	p.Call("close the launcher's end", unix.SYS_CLOSE, l.sync[0]).Ignore(unix.EBADF)
+	// A monitor has a slack of its own; this is the kernel's default.
+	p.Call("set the timer slack", unix.SYS_PRCTL, unix.PR_SET_TIMERSLACK, 50_000, 0, 0, 0)
+	p.Call("begin a session", unix.SYS_SETSID)
+	// Not by the flags of clone(2), in whose call the parent waits for the new
+	// namespaces to be made: it has better things to do meanwhile.
+	p.Call(StepNamespaces, unix.SYS_UNSHARE, early.Namespaces)
+	p.Wait("wait for the program", l.sync[1])
+	l.rest = p.Late("mount")
+	return l, nil
+}
+
+// Number is one more than the highest descriptor of those that pid 1 needs.
+func (l *Launch) Number() int { return max(l.sync[1], l.rootFD, l.procFD) + 1 }
+
+// Build adds the rest but for what needs the user. The launcher's other
+// descriptors must have been open when pid 1 was started.
+func (l *Launch) Build(spec Spec) error {
+	l.spec = spec
 	spec.Root.WorkingDir = spec.WorkingDir
 	l.steps()
-	return l, nil
+	if err := l.rest.Seal(); err != nil {
+		return fmt.Errorf("prepare the container: %w", err)
+	}
+	return nil
+}
+
+// Go lets pid 1 begin with what was built. ErrGone says that it is no more.
+func (l *Launch) Go() error {
+	if _, err := l.ours.Write([]byte{1}); err != nil {
+		return fmt.Errorf("let pid 1 go on: %w: %w", fdpass.ErrGone, err)
+	}
+	return nil
 }
 
 // reserve takes a descriptor number that the child may replace.
@@ -157,20 +195,9 @@ func (l *Launch) Ours() int { return l.sync[0] }
 // Program is the list of steps.
 func (l *Launch) Program() *raw.Program { return l.prog }
 
-// steps is pid 1 from clone to the last thing that needs no knowledge of the
-// user.
+// steps is pid 1 up to the last thing that needs no knowledge of the user.
 func (l *Launch) steps() {
-	p, s := l.prog, &l.spec
-	p.Call("close the launcher's end", unix.SYS_CLOSE, l.sync[0]).Ignore(unix.EBADF)
-	// A monitor has a slack of its own; this is the kernel's default.
-	p.Call("set the timer slack", unix.SYS_PRCTL, unix.PR_SET_TIMERSLACK, 50_000, 0, 0, 0)
-	p.Call("begin a session", unix.SYS_SETSID)
-	// Not by the flags of clone(2), in whose call the parent waits for the new
-	// namespaces to be made: the monitor has its own start to make meanwhile.
-	p.Call(StepNamespaces, unix.SYS_UNSHARE, s.Namespaces)
-	if s.WaitForMaps {
-		p.Wait("wait for the id maps", l.sync[1])
-	}
+	p, s := l.rest.Part(), &l.spec
 	s.Root.Mount(p)
 	if l.early() {
 		l.sendRoot(p)
@@ -208,9 +235,12 @@ func (l *Launch) lateSteps(u confine.User) {
 		User:      u,
 		Caps:      s.Caps,
 		Filter:    s.Filter,
-		OwnUserns: s.SingleID && (u.UID != 0 || u.GID != 0),
+		OwnUserns: l.begun.SingleID && (u.UID != 0 || u.GID != 0),
 		Proc:      l.procFD,
 	}.Steps(p)
+	if u.UID != 0 || u.GID != 0 {
+		p.KeepDumpable(l.prog)
+	}
 	if s.Init != nil {
 		l.execInit(p, envp)
 		return
@@ -273,14 +303,6 @@ func (l *Launch) closeRest(p *raw.Program) {
 		keep = append(keep, l.spec.Init.FD)
 	}
 	p.CloseAllBut(keep...)
-}
-
-// MapsWritten lets a pid 1 go on that was built with WaitForMaps.
-func (l *Launch) MapsWritten() error {
-	if _, err := l.ours.Write([]byte{1}); err != nil {
-		return fmt.Errorf("let pid 1 go on: %w", err)
-	}
-	return nil
 }
 
 // Finish receives the root, looks the user up in it and sends the rest. The

@@ -68,8 +68,11 @@ func inheritable() []int {
 	return out
 }
 
-// kindCloseAll is CloseAllBut's.
-const kindCloseAll kind = 64 // apart from the list in raw.go
+// Apart from the list in raw.go: CloseAllBut's and ReceiveFD's.
+const (
+	kindCloseAll kind = 64 + iota
+	kindDescriptor
+)
 
 // kept is how many numbers CloseAllBut takes.
 const kept = 4
@@ -144,4 +147,19 @@ func closeAllBut(report uintptr, args *[6]uintptr) {
 		}
 		low = next + 1
 	}
+}
+
+// ReceiveFD adds the wait for a message with a descriptor (unix(7),
+// SCM_RIGHTS) of one byte, and saves the descriptor. The end of the connection
+// is reported as ECANCELED: who should have sent it is gone.
+func (p *Program) ReceiveFD(name string, sock int) Reg {
+	control := p.Space(unix.CmsgSpace(4))
+	fd := control + Addr(unix.CmsgLen(0))
+	p.Put(fd, []byte{0xff, 0xff, 0xff, 0xff}) // -1: none came
+	iov := p.Words(uintptr(p.Space(1)), 1)
+	// struct msghdr { name, namelen, iov, iovlen, control, controllen, flags }
+	msg := p.Words(0, 0, uintptr(iov), 1, uintptr(control), uintptr(unix.CmsgSpace(4)), 0)
+	p.Call(name, unix.SYS_RECVMSG, sock, msg, unix.MSG_CMSG_CLOEXEC)
+	step := p.add(op{kind: kindDescriptor, save: -1, step: p.name(name), args: [6]uintptr{uintptr(fd)}})
+	return step.Save()
 }

@@ -146,6 +146,10 @@ func run(first, report uintptr, shares bool) {
 			if same := *(*uintptr)(pointer(args[0])) == args[1]; same != (o.kind == kindSame) {
 				e = unix.EAGAIN
 			}
+		case kindDescriptor:
+			if r = uintptr(*(*uint32)(pointer(args[0]))); r == none {
+				e = unix.ECANCELED
+			}
 		case kindWait:
 			for {
 				r, _, e = syscall.RawSyscall6(o.nr, args[0], args[1], 1, 0, 0, 0)

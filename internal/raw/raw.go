@@ -80,8 +80,7 @@ type arena struct {
 	used int
 	err  error
 	// stacks are those of children that may share our memory.
-	stacks   []*stack
-	dumpable bool // our memory was, before a child shared it
+	stacks []*stack
 }
 
 // Program is a list of steps. It is built by one goroutine and started once.
@@ -119,9 +118,6 @@ func (p *Program) Close() {
 	}
 	if !p.arena.walked() {
 		_ = unix.Munmap(p.arena.mem)
-		if p.arena.dumpable {
-			_ = unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
-		}
 	}
 	p.arena.mem = nil
 }
@@ -401,10 +397,22 @@ func (p *Program) seal() uintptr {
 // tables, and then on both sides each page that is written, costs more than
 // all of a container's mounts.
 //
-// It is not for a child that changes its user or group, or that another could
-// trace: a change makes memory undumpable (prctl(2), PR_SET_DUMPABLE), and
-// with it our own files of /proc root's; a tracer would have ours.
-func (p *Program) Share() { p.shares = true }
+// It is not for a child that others could trace, as one that joins a container:
+// they would have our memory. A child that changes its user or group makes our
+// memory undumpable and our files of /proc root's, and must take that back
+// (KeepDumpable); where it is undumpable already, the child gets a copy.
+func (p *Program) Share() {
+	on, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
+	p.shares = err == nil && on == 1
+}
+
+// KeepDumpable adds what a change of user or group asks for: see Share. p is a
+// late part of program.
+func (p *Program) KeepDumpable(program *Program) {
+	if program.shares {
+		p.Call("keep the memory dumpable", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
+	}
+}
 
 // Start forks a child in the namespaces of flags (CLONE_NEW*) and lets it run
 // the program. A step that met an error writes a Report to the descriptor
@@ -431,8 +439,6 @@ func (p *Program) fork(flags, first, report uintptr) (pid uintptr, errno syscall
 		if p.arena.err != nil {
 			return 0, unix.E2BIG
 		}
-		on, _ := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
-		p.arena.dumpable = on == 1
 		switch pid, errno = share(flags, s, first, report); errno {
 		case unix.ENOSYS, unix.EPERM, unix.EINVAL:
 		default:
