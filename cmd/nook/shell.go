@@ -202,24 +202,6 @@ func (s *shell) app(v verb) *cli.App {
 	}
 }
 
-// cliFlags leaves the aliases out: rewrite has replaced them, and urfave/cli
-// copies a list to its aliases through JSON, which changes bytes that aren't
-// UTF-8.
-func cliFlags(options []option) []cli.Flag {
-	flags := make([]cli.Flag, len(options))
-	for i, o := range options {
-		switch {
-		case o.isList():
-			flags[i] = &cli.StringSliceFlag{Name: o.name, KeepSpace: true}
-		case o.value == "":
-			flags[i] = &cli.BoolFlag{Name: o.name}
-		default:
-			flags[i] = &cli.StringFlag{Name: o.name}
-		}
-	}
-	return flags
-}
-
 func wantsVersion(flags []string) bool {
 	for _, f := range flags {
 		if f == "--version=true" {

@@ -33,6 +33,10 @@ import (
 // bytes. Pages that are not written cost nothing.
 const DefaultSize = 1 << 20
 
+// usualSteps is room for the steps of a list, which would otherwise be copied
+// again and again as it grows.
+const usualSteps = 128
+
 // Reg is a register of the child: the place of a call's result, usable as an
 // argument of later calls. A forked child of the child begins with a copy.
 type Reg int
@@ -101,7 +105,8 @@ func New(size int) *Program {
 	if a.err != nil {
 		a.err = fmt.Errorf("mmap %d bytes for a program: %w", size, a.err)
 	}
-	return &Program{arena: a, names: &[]string{}}
+	names := make([]string, 0, 4*usualSteps)
+	return &Program{arena: a, names: &names}
 }
 
 // Part makes another list in the same memory: the program of a forked child,
@@ -230,6 +235,9 @@ func (p *Program) name(s string) uint32 {
 }
 
 func (p *Program) add(o op) *Step {
+	if p.ops == nil {
+		p.ops = make([]op, 0, usualSteps)
+	}
 	p.ops = append(p.ops, o)
 	return &Step{p, len(p.ops) - 1}
 }
