@@ -122,6 +122,9 @@ func (m *Maps) Wait(ctx context.Context) error {
 	if err == nil || m.said == nil {
 		return err
 	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	text, _ := io.ReadAll(m.said)
 	return hint.Errorf("are newuidmap and newgidmap setuid root, and do /etc/subuid and /etc/subgid hold? --ids single needs neither",
 		"write the id maps: %w: %s", err, strings.TrimSpace(string(text)))
