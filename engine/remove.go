@@ -41,6 +41,10 @@ func (e *Engine) RemoveContainer(ctx context.Context, nameOrID string, o RemoveO
 	defer lock.Release()
 	cfg, err := ct.Config()
 	if err != nil {
+		lock.Release()
+		if is, held := ct.CutShort(); is && !held {
+			return e.stage(ctx, request{Sweep: []string{ct.ID}}, nil)
+		}
 		return err
 	}
 	if err := e.checkIDs(cfg); err != nil {
