@@ -32,6 +32,8 @@ import (
 //	until [-says PATTERN] COMMAND ARG...
 //	                           runs it again and again until it succeeds and
 //	                           its standard output matches
+//	registry [-tls] [-auth] VAR
+//	                           Debian's docker-registry: see cmdRegistry
 //	needs NAME                 skips the script when the probe NAME fails
 //	keeps                      the script leaves containers on purpose
 func commands() map[string]func(*testscript.TestScript, bool, []string) {
@@ -42,6 +44,7 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"pty":       cmdPty,
 		"until":     cmdUntil,
 		"needs":     cmdNeeds,
+		"registry":  cmdRegistry,
 		"keeps":     cmdKeeps,
 	}
 }
@@ -157,7 +160,7 @@ func cmdNeeds(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	probe, ok := map[string]func() error{
 		"overlay": testenv.Overlay, "tmpfs": testenv.Tmpfs, "zstd": testenv.Zstd, "umoci": testenv.Umoci,
-		"skopeo": testenv.Skopeo, "buildah": testenv.Buildah, "setcap": testenv.Setcap, "subids": testenv.Subids,
+		"skopeo": testenv.Skopeo, "docker-registry": testenv.DockerRegistry, "buildah": testenv.Buildah, "setcap": testenv.Setcap, "subids": testenv.Subids,
 	}[args[0]]
 	if !ok {
 		ts.Fatalf("no probe is called %q", args[0])

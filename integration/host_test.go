@@ -34,7 +34,7 @@ func (h *host) make() error {
 			return err
 		}
 	}
-	return nil
+	return os.WriteFile(filepath.Join(h.dir, "registries.conf"), []byte(noRegistries), 0o600)
 }
 
 // env is the environment of nook in this test.
@@ -45,6 +45,7 @@ func (h *host) env() []string {
 		"TMPDIR=" + filepath.Join(h.dir, "tmp"),
 		"XDG_RUNTIME_DIR=" + filepath.Join(h.dir, "run"),
 		"NOOK_ROOT=" + h.root,
+		"NOOK_REGISTRIES=" + filepath.Join(h.dir, "registries.conf"),
 		"NOOK_IDS=" + h.ids,
 		"NOOK_LINGER=0", // helpers that serve the next command end with this one
 		"LANG=C.UTF-8",

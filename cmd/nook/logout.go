@@ -9,11 +9,12 @@ import (
 
 func logoutVerb() verb {
 	return verb{
-		name:  "logout",
-		about: "Log out from a registry",
-		usage: "[SERVER]",
-		max:   1,
-		run:   (*shell).logout,
+		name:    "logout",
+		about:   "Log out from a registry",
+		usage:   "[SERVER]",
+		max:     1,
+		options: func() []option { return nil },
+		run:     (*shell).logout,
 	}
 }
 
