@@ -21,6 +21,9 @@ func (s *scene) lookAround(v torment, random *rand.Rand) {
 	if v.argv[0] == "rename" {
 		s.otherName()
 	}
+	if v.argv[0] == "commit" {
+		s.goesOn()
+	}
 	handled := false
 	for _, c := range s.listed() {
 		if c.name != bystander {
@@ -76,6 +79,21 @@ func (s *scene) otherName() {
 			s.must("create", "--name", other, "busybox", "true")
 			s.must("rm", other)
 		}
+	}
+}
+
+// goesOn: whoever pauses a container for a while doesn't leave it so.
+func (s *scene) goesOn() {
+	err := until(func() error {
+		for _, c := range s.listed() {
+			if c.state == "paused" {
+				return fmt.Errorf("%v was left so by a commit", c)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		s.complain("%v", err)
 	}
 }
 

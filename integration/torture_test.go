@@ -72,6 +72,9 @@ func tortures(t *testing.T, m mode, busybox string, points int, random *rand.Ran
 	for n, failures := 0, 0; n < points && failures < enough; {
 		if late, ok := t.Deadline(); ok && time.Until(late) < 2*tooLong {
 			t.Logf("no time for more than %d points", n)
+			if n == 0 {
+				t.Error("none was made: give it a longer -timeout")
+			}
 			break
 		}
 		v := torments[random.IntN(len(torments))]
