@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"nook/internal/atomicfile"
 )
 
 // TestNamesThatKilledCommandsLeft: a name is free when no container has it,
@@ -117,6 +119,35 @@ func TestRenameGoesOnAfterAKill(t *testing.T) {
 	lock.Release()
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+// TestSocketsThatKilledMonitorsLeft: one that is no container's of ours stays.
+func TestSocketsThatKilledMonitorsLeft(t *testing.T) {
+	for _, own := range []bool{true, false} {
+		d := newDir(t)
+		c, lock, err := d.Create(&Config{ID: NewID(), Name: "web", Remove: true}, Attr{0o755})
+		lock.Release()
+		if err != nil {
+			t.Fatal(err)
+		}
+		socket := filepath.Join(t.TempDir(), SocketName(c.ID))
+		if !own {
+			socket = filepath.Join(filepath.Dir(socket), "another")
+		}
+		if err := os.WriteFile(socket, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		gone := Process{Pid: 1, StartTime: 1, Boot: "another"}
+		if err := c.WriteState(State{Status: Running, Monitor: gone, Socket: socket}, atomicfile.Volatile); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Sweep(c); err != nil || c.exists() {
+			t.Errorf("the container is there: %v (%v)", c.exists(), err)
+		}
+		if _, err := os.Lstat(socket); (err == nil) == own {
+			t.Errorf("%s after the sweep: %v", filepath.Base(socket), err)
+		}
 	}
 }
 

@@ -133,5 +133,19 @@ func (c Container) sweepAbandoned() error {
 	if err != nil || !cfg.Remove || state.Status.Live() || state.Status == Created && c.hasState() {
 		return err
 	}
+	c.RemoveSocket(state)
 	return c.Remove(cfg.Name)
 }
+
+// RemoveSocket removes what a killed monitor left in the runtime directory: its
+// control socket, where that isn't beside the record. Who calls it holds the
+// container.
+func (c Container) RemoveSocket(s State) {
+	if filepath.IsAbs(s.Socket) && filepath.Base(s.Socket) == SocketName(c.ID) {
+		_ = os.Remove(s.Socket)
+	}
+}
+
+// SocketName is the name of a container's control socket in the runtime
+// directory.
+func SocketName(id string) string { return id + ".sock" }

@@ -50,6 +50,9 @@ func (e *Engine) RemoveContainer(ctx context.Context, nameOrID string, o RemoveO
 	if err := e.checkIDs(cfg); err != nil {
 		return err
 	}
+	if state, err := ct.State(); err == nil {
+		ct.RemoveSocket(state)
+	}
 	if err := e.stage(ctx, request{Remove: ct.ID, Name: cfg.Name}, nil); err != nil {
 		return fmt.Errorf("remove container %s: %w", nameOrID, err)
 	}

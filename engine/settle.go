@@ -33,6 +33,7 @@ func (e *Engine) settleHeld(ct containers.Container) containers.State {
 	if err != nil || !state.Lost {
 		return state
 	}
+	ct.RemoveSocket(state)
 	tellEnd(&state)
 	if ct.WriteState(state, atomicfile.Durable) != nil {
 		return state

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"nook/containers"
 )
 
 // The control socket lies beside the record, where nobody wipes it. Some file
@@ -39,7 +41,7 @@ func (m *monitor) listen(runtimeDir string) string {
 		return ""
 	}
 	defer dir.Close()
-	name := m.container.ID + ".sock"
+	name := containers.SocketName(m.container.ID)
 	l, err := listenAt(fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), name))
 	if err != nil {
 		return ""
