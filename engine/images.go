@@ -112,7 +112,7 @@ func (e *Engine) imageEvent(action, id, name string) {
 // returns what docker rmi prints.
 func (e *Engine) RemoveImage(ctx context.Context, name string, force bool) ([]string, error) {
 	img, _ := e.images.Resolve(name) // for the event; Remove says what is wrong
-	removal, err := e.images.Remove(ctx, name, images.RemoveOptions{Force: force, InUse: e.inUse})
+	removal, err := e.images.Remove(ctx, name, images.RemoveOptions{Force: force, InUse: e.inUse, Running: e.runningOn})
 	if err != nil {
 		return nil, err
 	}

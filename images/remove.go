@@ -12,12 +12,15 @@ import (
 
 // RemoveOptions says how far Remove may go.
 type RemoveOptions struct {
-	// Force removes an image with all its names when it is given by ID, and
-	// takes the last name from one that containers use; they keep the image.
+	// Force removes an image with all its names when it is given by ID, also
+	// when containers use it that don't run; given by its last name, an image
+	// that containers use stays without one.
 	Force bool
 	// InUse, if set, names the containers that use an image. It is called with
 	// the index locked, before the image goes.
 	InUse func(Image) []string
+	// Running, if set, names those of them that run.
+	Running func(Image) []string
 }
 
 // Removal is what Remove did.
@@ -28,6 +31,8 @@ type Removal struct {
 	// image of the store has any more: what was unpacked of them can go.
 	DiffIDs  []string
 	ChainIDs []string
+	// Bytes are of the blobs that are gone.
+	Bytes int64
 }
 
 // Remove does what docker rmi does. Given a name, it takes the name away; with
@@ -98,6 +103,12 @@ func planRemoval(list []Image, nameOrID string, opts RemoveOptions) (removalPlan
 		switch {
 		case len(users) == 0:
 			plan.images = append(plan.images, img.Manifest.Digest)
+		case opts.Force && byID:
+			if running := opts.running(img); len(running) > 0 {
+				return removalPlan{}, hint.Errorf("stop them first: nook stop "+strings.Join(running, " "),
+					"remove image %s: %w by running container %s", label(img), ErrInUse, strings.Join(running, ", "))
+			}
+			plan.images = append(plan.images, img.Manifest.Digest)
 		case opts.Force && len(img.Names) > 0:
 			plan.unnamed = append(plan.unnamed, img.Manifest.Digest)
 		default:
@@ -106,6 +117,13 @@ func planRemoval(list []Image, nameOrID string, opts RemoveOptions) (removalPlan
 		}
 	}
 	return plan, nil
+}
+
+func (o RemoveOptions) running(img Image) []string {
+	if o.Running == nil {
+		return nil
+	}
+	return o.Running(img)
 }
 
 // namesGiven tells which names of img a name or ID stands for; for an ID the
@@ -190,9 +208,18 @@ func (s *Store) dropBlobs(left *index, gone []Descriptor, removal *Removal) {
 	_ = s.reach(gone, candidates, 0) // as far as it can be read
 	for digest := range candidates {
 		if checkDigest(digest) == nil && !used[digest] {
-			_ = os.Remove(s.blobPath(digest))
+			removal.Bytes += s.removeBlob(digest)
 		}
 	}
+}
+
+// removeBlob tells how many bytes that frees.
+func (s *Store) removeBlob(digest string) int64 {
+	info, err := os.Lstat(s.blobPath(digest))
+	if err != nil || os.Remove(s.blobPath(digest)) != nil {
+		return 0
+	}
+	return info.Size()
 }
 
 // layerIDs lists the diff ids and the chain ids of images. Those it can read

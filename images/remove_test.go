@@ -99,8 +99,16 @@ func TestRemoveKeepsWhatContainersUse(t *testing.T) {
 	if _, err := s.Layers(left); err != nil {
 		t.Error(err)
 	}
+	// By its ID only what runs holds it.
+	opts.Running = func(Image) []string { return []string{"db"} }
 	_, err = s.Remove(t.Context(), img.ID, opts)
-	wantError(t, err, "image is in use by container", "nook rm")
+	wantError(t, err, "image is in use by running container db", "nook stop db")
+	opts.Running = nil
+	got, err = s.Remove(t.Context(), img.ID, opts)
+	if err != nil || !slices.Equal(got.Deleted, []string{img.ID}) || got.Bytes <= 0 {
+		t.Errorf("by force and ID: got %+v, %v; want it gone", got, err)
+	}
+	wantEmpty(t, s)
 }
 
 func TestRemoveKeepsSharedLayers(t *testing.T) {

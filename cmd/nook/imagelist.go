@@ -14,6 +14,9 @@ import (
 type keeper interface {
 	FindImages(context.Context, images.Filter) ([]images.Image, error)
 	Save(ctx context.Context, w io.Writer, names []string) error
+	History(ctx context.Context, name string) ([]images.Step, error)
+	Manifest(ctx context.Context, name string) ([]byte, error)
+	PruneImages(context.Context, engine.ImagePruneOptions) (engine.PrunedImages, error)
 }
 
 // readImageFilter reads the --filter of images, and of image prune. known are

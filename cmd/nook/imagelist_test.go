@@ -8,12 +8,14 @@ import (
 	"testing"
 	"time"
 
+	"nook/engine"
 	"nook/images"
 )
 
 // fakeKeeper is the fake's part for the verbs that keep the store of images.
 type fakeKeeper struct {
-	filter images.Filter
+	filter       images.Filter
+	prunedImages engine.ImagePruneOptions
 }
 
 // FindImages knows names alone.

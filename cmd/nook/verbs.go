@@ -44,6 +44,9 @@ func verbs() []verb {
 		completeVerb(),
 		loadVerb(),
 		saveVerb(),
+		historyVerb(),
+		imagePruneVerb(),
+		manifestInspectVerb(),
 		logsVerb(),
 		createVerb(),
 		startVerb(),
@@ -74,6 +77,7 @@ func groups() []group {
 	return []group{
 		{"container", "Manage containers"},
 		{"image", "Manage images"},
+		{"manifest", "Manage image manifests"},
 		{"system", "Manage nook"},
 	}
 }
