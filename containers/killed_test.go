@@ -65,8 +65,8 @@ func TestNamesThatKilledCommandsLeft(t *testing.T) {
 			}
 			held.Release()
 			_ = os.Remove(filepath.Join(d.names(), "web"))
-			c, held = test.left(t, newDirAt(t, d))
-			defer held.Release()
+			c, again := test.left(t, newDirAt(t, d))
+			defer again.Release()
 			if err := d.Sweep(c); err != nil {
 				t.Fatal(err)
 			}

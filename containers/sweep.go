@@ -51,7 +51,7 @@ func (d Dir) Sweep(abandoned ...Container) error {
 func (d Dir) sweepNames() error {
 	entries, err := os.ReadDir(d.names())
 	if err != nil {
-		return nil //nolint:nilerr // nobody has a name
+		return nil // nobody has a name
 	}
 	var lost []string
 	for _, e := range entries {
@@ -119,7 +119,7 @@ func (c Container) hasState() bool {
 func (c Container) sweepAbandoned() error {
 	held, err := c.TryLock()
 	if err != nil { // somebody has it, or had it
-		return nil //nolint:nilerr // so it isn't abandoned
+		return nil // so it isn't abandoned
 	}
 	defer held.Release()
 	if data, err := os.ReadFile(filepath.Join(c.Path, "config.json")); err == nil && !json.Valid(data) {

@@ -155,7 +155,7 @@ func (r *arrivingReader) readUpTo(p []byte, size int64) (int, error) {
 	if n > 0 {
 		err = nil
 	}
-	if err == io.EOF { //nolint:errorlint // ReadAt's own; a file that was told longer than it is
+	if err == io.EOF { // ReadAt's own; a file that was told longer than it is
 		err = io.ErrUnexpectedEOF
 	}
 	return n, err

@@ -217,12 +217,13 @@ func (e *Engine) live(nameOrID string) (containers.Container, containers.State, 
 var ErrNotRunning = errors.New("container is not running")
 
 // ask sends a request to the monitor of a container that runs.
-func (e *Engine) ask(ctx context.Context, nameOrID string, r containers.Request) (containers.Result, error) {
+func (e *Engine) ask(ctx context.Context, nameOrID string, r containers.Request) error {
 	ct, err := e.containers.Find(nameOrID)
 	if err != nil {
-		return containers.Result{}, err
+		return err
 	}
-	return askMonitor(ctx, ct, r)
+	_, err = askMonitor(ctx, ct, r)
+	return err
 }
 
 // askMonitor is ask for a container that was found.
@@ -337,8 +338,7 @@ func (e *Engine) Kill(ctx context.Context, nameOrID, signal string) error {
 	if err != nil {
 		return err
 	}
-	_, err = e.ask(ctx, nameOrID, containers.Request{Verb: containers.VerbSignal, Signal: int(sig)})
-	return err
+	return e.ask(ctx, nameOrID, containers.Request{Verb: containers.VerbSignal, Signal: int(sig)})
 }
 
 // Restart stops a container, if it runs, and starts it again.
@@ -351,14 +351,12 @@ func (e *Engine) Restart(ctx context.Context, nameOrID string, o StopOptions) er
 
 // Pause stops every process of a container where it is.
 func (e *Engine) Pause(ctx context.Context, nameOrID string) error {
-	_, err := e.ask(ctx, nameOrID, containers.Request{Verb: containers.VerbPause})
-	return err
+	return e.ask(ctx, nameOrID, containers.Request{Verb: containers.VerbPause})
 }
 
 // Unpause lets a paused container go on.
 func (e *Engine) Unpause(ctx context.Context, nameOrID string) error {
-	_, err := e.ask(ctx, nameOrID, containers.Request{Verb: containers.VerbUnpause})
-	return err
+	return e.ask(ctx, nameOrID, containers.Request{Verb: containers.VerbUnpause})
 }
 
 // Wait waits until a container doesn't run and returns its exit code: at once

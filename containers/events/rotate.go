@@ -36,7 +36,7 @@ func rotate(root string, limit int64) error {
 	path := filepath.Join(root, fileName)
 	st, err := os.Lstat(path)
 	if err != nil || st.Size() < limit {
-		return nil //nolint:nilerr // it was rotated a moment ago
+		return nil // it was rotated a moment ago
 	}
 	old, err := numbers(root)
 	if err != nil {

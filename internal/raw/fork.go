@@ -83,7 +83,7 @@ func cloneOnto(nr, a0, a1, a2, a3, a4 uintptr) (r, errno uintptr)
 //go:nosplit
 //go:norace
 //go:nocheckptr
-func begin(first, report, mask uintptr) {
+func begin(first, report, mask uintptr) { //nolint:unused // by clone_*.s
 	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, mask, 0, 8, 0, 0)
 	run(first, report, true)
 }
@@ -151,29 +151,11 @@ func run(first, report uintptr, shares bool) {
 				e = unix.ECANCELED
 			}
 		case kindWait:
-			for {
-				r, _, e = syscall.RawSyscall6(o.nr, args[0], args[1], 1, 0, 0, 0)
-				if e != unix.EINTR {
-					break
-				}
-			}
-			if e == 0 && r == 0 {
-				e = unix.ECANCELED
-			}
+			e = wait(o, &args)
 		case kindExec:
-			_, _, e = syscall.RawSyscall6(o.nr, args[0], args[1], args[2], 0, 0, 0)
-			switch e {
-			case unix.ENOENT, unix.ENOTDIR:
-				_, _, missing := syscall.RawSyscall6(unix.SYS_FACCESSAT, atFDCWD, args[0], 0, 0, 0, 0)
-				if missing == 0 {
-					fail(report, o.step, ErrInterpreter)
-				}
-			case unix.EACCES:
-				denied, deniedStep = uintptr(e), o.step
-			default:
-				fail(report, o.step, uintptr(e))
+			if execute(o, &args, report) == unix.EACCES {
+				denied, deniedStep = uintptr(unix.EACCES), o.step
 			}
-			e = 0
 		case kindCloseAll:
 			closeAllBut(report, &args)
 		case kindFork:
@@ -206,6 +188,42 @@ func run(first, report uintptr, shares bool) {
 		}
 		at += (skip + 1) * unsafe.Sizeof(op{})
 	}
+}
+
+// wait reads a byte.
+//
+//go:nosplit
+//go:norace
+func wait(o *op, args *[6]uintptr) syscall.Errno {
+	for {
+		r, _, e := syscall.RawSyscall6(o.nr, args[0], args[1], 1, 0, 0, 0)
+		switch {
+		case e == unix.EINTR:
+		case e == 0 && r == 0:
+			return unix.ECANCELED
+		default:
+			return e
+		}
+	}
+}
+
+// execute tries one candidate of a PATH. It returns when another may follow.
+//
+//go:nosplit
+//go:norace
+func execute(o *op, args *[6]uintptr, report uintptr) syscall.Errno {
+	_, _, e := syscall.RawSyscall6(o.nr, args[0], args[1], args[2], 0, 0, 0)
+	switch e {
+	case unix.ENOENT, unix.ENOTDIR:
+		_, _, missing := syscall.RawSyscall6(unix.SYS_FACCESSAT, atFDCWD, args[0], 0, 0, 0, 0)
+		if missing == 0 {
+			fail(report, o.step, ErrInterpreter)
+		}
+	case unix.EACCES:
+	default:
+		fail(report, o.step, uintptr(e))
+	}
+	return e
 }
 
 // atFDCWD is AT_FDCWD as a system call's argument.
