@@ -58,7 +58,7 @@ func TestNamesThatKilledCommandsLeft(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newDir(t)
-			c, held := test.left(t, d)
+			_, held := test.left(t, d)
 			err := d.take("web", NewID())
 			if errors.Is(err, ErrNameTaken) != test.taken || !test.taken && err != nil {
 				t.Errorf("take: %v; want it to be taken: %v", err, test.taken)
