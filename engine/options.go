@@ -62,11 +62,9 @@ type RunOptions struct {
 	StopSignal  string
 	StopTimeout *int
 	Restart     containers.RestartPolicy
-	// Pull says when the image is pulled, PullOptions how; Pulling is told that
-	// it is.
+	// Pull says when the image is pulled, PullOptions how.
 	Pull        PullPolicy
 	PullOptions PullOptions
-	Pulling     func(image string)
 	// Health is laid over the image's check, field by field; a Test of NONE
 	// takes it away.
 	Health *containers.HealthCheck

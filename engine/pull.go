@@ -25,7 +25,8 @@ const (
 type PullOptions struct {
 	Platform string // os/arch[/variant]; "": this host's
 	AllTags  bool   // every tag of the repository; the name has none then
-	// Begun, if set, is told the full name before each image.
+	// Begun, if set, is told the full name of each image that the registry
+	// has, before its layers come.
 	Begun func(ref images.Reference)
 	// Layer, if set, is told what becomes of each layer. It is called from
 	// several goroutines.
@@ -128,9 +129,6 @@ func (e *Engine) imageOf(ctx context.Context, o RunOptions) (images.Image, error
 		if img, err := e.resolveAlias(ctx, o.Image); err == nil {
 			return img, nil
 		}
-	}
-	if o.Pulling != nil {
-		o.Pulling(o.Image)
 	}
 	pulled, err := e.Pull(ctx, o.Image, o.PullOptions)
 	if err != nil {

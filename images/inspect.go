@@ -1,6 +1,9 @@
 package images
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Inspection is what docker image inspect shows of an image.
 type Inspection struct {
@@ -89,10 +92,13 @@ func repoNames(img Image) (tags, repoDigests []string) {
 		if ref.Digest == "" {
 			tags = append(tags, ref.FamiliarTagged())
 		}
-		repoDigest := ref.FamiliarRepository() + "@" + img.Manifest.Digest
-		if !seen[repoDigest] {
-			seen[repoDigest] = true
-			repoDigests = append(repoDigests, repoDigest)
+		// The index that was pulled goes first: it is what others pull.
+		for _, digest := range append(slices.Clone(img.Indexes), img.Manifest.Digest) {
+			repoDigest := ref.FamiliarRepository() + "@" + digest
+			if !seen[repoDigest] {
+				seen[repoDigest] = true
+				repoDigests = append(repoDigests, repoDigest)
+			}
 		}
 	}
 	return tags, repoDigests

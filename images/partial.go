@@ -102,6 +102,9 @@ func (p *pulling) claim(ctx context.Context, b *incoming) (*os.File, error) {
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // the directory went with the last file in it
 		}
+		if errors.Is(err, fs.ErrPermission) && os.Chmod(name, 0o600) == nil {
+			continue // whole, and as read-only as blobs are
+		}
 		if err != nil {
 			return nil, fmt.Errorf("download: %w", err)
 		}

@@ -37,6 +37,8 @@ type PullOptions struct {
 	// it is for.
 	Platform string
 	Progress Progress
+	// Begun, if set, is called once it is known what there is to fetch.
+	Begun func()
 	// Layer, if set, is told what becomes of each layer's blob. It is called
 	// from several goroutines.
 	Layer func(digest string, state LayerState)
@@ -140,6 +142,9 @@ func (s *Store) pull(ctx context.Context, from Remote, ref Reference, opts PullO
 		return Pulled{}, err
 	}
 	p.plan(c.manifest.Layers)
+	if opts.Begun != nil {
+		opts.Begun()
+	}
 	list, err := stage.finish(ctx, []candidate{c}, p.bring)
 	if err != nil {
 		if ctx.Err() == nil && !registry.Temporary(err) {

@@ -111,13 +111,15 @@ func readPull(flag string) (engine.PullPolicy, error) {
 
 // tellsOfPull says on standard error that a container's image is pulled.
 func (s *shell) tellsOfPull(o engine.RunOptions) engine.RunOptions {
-	o.Pulling = func(name string) {
+	s.tellPull(s.stderr, &o.PullOptions)
+	tell := o.PullOptions.Begun
+	o.PullOptions.Begun = func(ref images.Reference) {
 		// run keeps to one processor as it mostly waits: this is work.
 		runtime.GOMAXPROCS(runtime.NumCPU())
 		if o.Pull != engine.PullAlways {
-			fmt.Fprintf(s.stderr, "Unable to find image '%s' locally\n", images.FamiliarName(name))
+			fmt.Fprintf(s.stderr, "Unable to find image '%s' locally\n", ref.FamiliarTagged())
 		}
+		tell(ref)
 	}
-	s.tellPull(s.stderr, &o.PullOptions)
 	return o
 }

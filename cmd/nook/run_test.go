@@ -30,7 +30,7 @@ func TestRunFlagsBecomeOptions(t *testing.T) {
 		Network: "host", Labels: map[string]string{"k": "v", "alone": ""}, CIDFile: "/nosuch/file",
 		Init: true, Remove: true, Interactive: true,
 	}
-	f.run.Pulling, f.run.PullOptions = nil, engine.PullOptions{} // who is told of a pull
+	f.run.PullOptions = engine.PullOptions{} // who is told of a pull
 	if !reflect.DeepEqual(f.run, want) {
 		t.Errorf("got\n%+v\nwant\n%+v", f.run, want)
 	}
