@@ -37,7 +37,13 @@ func (e *Engine) PruneImages(ctx context.Context, o ImagePruneOptions) (PrunedIm
 			}
 		}
 	}
-	removal, err := e.images.Prune(ctx, images.PruneOptions{All: o.All, Filter: o.Filter, InUse: e.inUse})
+	var users map[string][]string // by image; looked at once the index is locked
+	removal, err := e.images.Prune(ctx, images.PruneOptions{All: o.All, Filter: o.Filter, InUse: func(img images.Image) []string {
+		if users == nil {
+			users = e.imageUsers()
+		}
+		return users[img.ID]
+	}})
 	if err != nil {
 		return PrunedImages{}, err
 	}
@@ -63,4 +69,13 @@ func (e *Engine) runningOn(img images.Image) []string {
 		}
 	})
 	return names
+}
+
+// imageUsers names the containers of all images, by the images' ids.
+func (e *Engine) imageUsers() map[string][]string {
+	users := map[string][]string{}
+	_ = e.eachContainer(func(_ containers.Container, cfg *containers.Config) {
+		users[cfg.ImageID] = append(users[cfg.ImageID], cfg.Name)
+	})
+	return users
 }

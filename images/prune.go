@@ -2,6 +2,8 @@ package images
 
 import (
 	"context"
+	"fmt"
+	"os"
 	"slices"
 )
 
@@ -49,4 +51,60 @@ func (s *Store) Prune(ctx context.Context, opts PruneOptions) (Removal, error) {
 	removal := Removal{Untagged: plan.names}
 	s.dropBlobs(left, gone, &removal)
 	return removal, nil
+}
+
+// Collect removes what no image has: blobs that a kill left, staging
+// directories of the dead, and downloads that nobody goes on with. It tells how
+// many bytes that freed. Loads, pulls and commits under way lose nothing: what
+// is theirs lies in staging directories of theirs until the index has it.
+func (s *Store) Collect(ctx context.Context) (freed int64, err error) {
+	unlock, err := s.lock(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer unlock()
+	s.sweep()
+	s.SweepPartial(0)
+	orphans, err := s.orphans()
+	if err != nil {
+		return 0, err
+	}
+	for _, digest := range orphans {
+		freed += s.removeBlob(digest)
+	}
+	return freed, nil
+}
+
+// orphans lists the blobs that the index doesn't lead to. The caller holds the
+// lock.
+func (s *Store) orphans() ([]string, error) {
+	idx, err := s.readIndex()
+	if err != nil {
+		return nil, err
+	}
+	used, err := s.reachable(idx)
+	if err != nil {
+		return nil, fmt.Errorf("find unused blobs: %w", err)
+	}
+	entries, err := os.ReadDir(s.path(blobsDir))
+	if err != nil {
+		return nil, fmt.Errorf("find unused blobs: %w", err)
+	}
+	var orphans []string
+	for _, entry := range entries {
+		digest := digestPrefix + entry.Name()
+		if checkDigest(digest) == nil && !used[digest] {
+			orphans = append(orphans, digest)
+		}
+	}
+	return orphans, nil
+}
+
+// Blobs lists all blobs of an image: manifest, config, layers.
+func (s *Store) Blobs(img Image) ([]Descriptor, error) {
+	m, err := s.Manifest(img)
+	if err != nil {
+		return nil, err
+	}
+	return append([]Descriptor{img.Manifest, m.Config}, m.Layers...), nil
 }

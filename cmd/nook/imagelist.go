@@ -17,6 +17,8 @@ type keeper interface {
 	History(ctx context.Context, name string) ([]images.Step, error)
 	Manifest(ctx context.Context, name string) ([]byte, error)
 	PruneImages(context.Context, engine.ImagePruneOptions) (engine.PrunedImages, error)
+	DiskUsage(context.Context) (*engine.DiskUsage, error)
+	PruneSystem(context.Context, engine.SystemPruneOptions) (engine.PrunedSystem, error)
 }
 
 // readImageFilter reads the --filter of images, and of image prune. known are

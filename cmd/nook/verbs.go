@@ -47,6 +47,8 @@ func verbs() []verb {
 		historyVerb(),
 		imagePruneVerb(),
 		manifestInspectVerb(),
+		dfVerb(),
+		systemPruneVerb(),
 		logsVerb(),
 		createVerb(),
 		startVerb(),

@@ -1,0 +1,162 @@
+package engine
+
+import (
+	"context"
+	"slices"
+
+	"nook/images"
+)
+
+// Usage is how much of the disk one kind of things takes, in bytes.
+type Usage struct {
+	Total  int
+	Active int // that containers use, or of containers: that run
+	Size   int64
+	// Reclaimable is what pruning with --all frees.
+	Reclaimable int64
+}
+
+// ImageUsage is an image with what it takes: its blobs and unpacked layers.
+type ImageUsage struct {
+	images.Image
+	Shared     int64 // with other images
+	Unique     int64
+	Containers int
+}
+
+// DiskUsage is what nook takes of the disk.
+type DiskUsage struct {
+	Images, Containers Usage
+	ImageList          []ImageUsage
+	ContainerList      []Summary
+}
+
+// DiskUsage counts what images and containers take.
+func (e *Engine) DiskUsage(ctx context.Context) (*DiskUsage, error) {
+	u := &DiskUsage{}
+	var err error
+	if u.ContainerList, err = e.List(ctx, ListOptions{All: true, Size: true}); err != nil {
+		return nil, err
+	}
+	users := map[string]int{} // by image
+	for _, c := range u.ContainerList {
+		u.Containers.Total++
+		u.Containers.Size += c.Size
+		if c.State.Status.Live() {
+			u.Containers.Active++
+		} else {
+			u.Containers.Reclaimable += c.Size
+		}
+		users[c.ImageID]++
+	}
+	list, err := e.images.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	e.imageUsage(u, list, users)
+	return u, nil
+}
+
+// part is a blob or an unpacked layer.
+type part struct {
+	size  int64
+	count int // of the images that have it
+	used  bool
+}
+
+func (e *Engine) imageUsage(u *DiskUsage, list []images.Image, users map[string]int) {
+	all := map[string]*part{}
+	parts := make([][]string, len(list))
+	for i, img := range list {
+		sizes := e.partsOf(img)
+		for name, size := range sizes {
+			if all[name] == nil {
+				all[name] = &part{size: size}
+				u.Images.Size += size
+			}
+			all[name].count++
+			all[name].used = all[name].used || users[img.ID] > 0
+			parts[i] = append(parts[i], name)
+		}
+	}
+	for i, img := range list {
+		row := ImageUsage{Image: img, Containers: users[img.ID]}
+		for _, name := range parts[i] {
+			if all[name].count > 1 {
+				row.Shared += all[name].size
+			} else {
+				row.Unique += all[name].size
+			}
+		}
+		u.ImageList = append(u.ImageList, row)
+		u.Images.Total++
+		if row.Containers > 0 {
+			u.Images.Active++
+		}
+	}
+	for _, p := range all {
+		if !p.used {
+			u.Images.Reclaimable += p.size
+		}
+	}
+}
+
+// partsOf gives the sizes of what can be read of an image: system check tells
+// of the rest.
+func (e *Engine) partsOf(img images.Image) map[string]int64 {
+	parts := map[string]int64{}
+	blobs, err := e.images.Blobs(img)
+	if err != nil {
+		return parts
+	}
+	for _, b := range blobs {
+		parts[b.Digest] = b.Size
+	}
+	cfg, err := e.images.Config(img)
+	if err != nil {
+		return parts
+	}
+	chain, err := e.layers.Chain(cfg.RootFS.DiffIDs)
+	if err != nil {
+		return parts
+	}
+	if sizes, err := e.layers.Sizes(cfg.RootFS.DiffIDs); err == nil {
+		for i, key := range chain.Keys {
+			parts["layer "+key] = sizes[i]
+		}
+	}
+	return parts
+}
+
+// SystemPruneOptions say what PruneSystem removes.
+type SystemPruneOptions struct {
+	Containers PruneOptions
+	Images     ImagePruneOptions
+}
+
+// PrunedSystem is what PruneSystem did.
+type PrunedSystem struct {
+	Containers []string // ids
+	Images     PrunedImages
+	Bytes      int64 // of everything
+}
+
+// PruneSystem removes the containers that don't run, images that nothing needs,
+// and what killed commands left. What was removed before an error is told with
+// it.
+func (e *Engine) PruneSystem(ctx context.Context, o SystemPruneOptions) (PrunedSystem, error) {
+	var done PrunedSystem
+	gone, err := e.Prune(ctx, o.Containers)
+	done.Containers, done.Bytes = slices.Clone(gone.IDs), gone.Bytes
+	if err != nil {
+		return done, err
+	}
+	done.Images, err = e.PruneImages(ctx, o.Images)
+	done.Bytes += done.Images.Bytes
+	if err != nil {
+		return done, err
+	}
+	freed, err := e.images.Collect(ctx)
+	done.Bytes += freed
+	return done, err
+}
