@@ -40,20 +40,30 @@ type family struct {
 
 // list finds all. The dead among our own children are reaped.
 func (f *family) list() []relative {
-	all := make(map[int]relative)
-	dirs, _ := filepath.Glob("/proc/[0-9]*")
-	for _, dir := range dirs {
-		if r, ok := f.read(dir); ok {
-			all[r.pid] = r
-		}
-	}
 	var out []relative
-	for _, r := range all {
-		if descends(all, r, os.Getpid()) {
+	for below := children(os.Getpid()); len(below) > 0; below = below[1:] {
+		if r, ok := f.read(fmt.Sprint("/proc/", below[0])); ok {
 			out = append(out, r)
+			below = append(below, children(r.pid)...)
 		}
 	}
 	slices.SortFunc(out, func(a, b relative) int { return a.pid - b.pid })
+	return out
+}
+
+// children are those of all threads (proc_pid_task(5), children). It is quick:
+// a look at every process would be over long after the moment.
+func children(pid int) []int {
+	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	var out []int
+	for _, list := range lists {
+		text, _ := os.ReadFile(list)
+		for field := range strings.FieldsSeq(string(text)) {
+			if child, err := strconv.Atoi(field); err == nil {
+				out = append(out, child)
+			}
+		}
+	}
 	return out
 }
 

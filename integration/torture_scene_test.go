@@ -46,6 +46,9 @@ func newScene(t *testing.T, m mode, busybox string) *scene {
 	}
 	h.run(t, "nook", "run", "-d", "--name", bystander, "busybox", "sleep", "100000")
 	s.family.spared = s.family.list()
+	if len(s.family.spared) == 0 {
+		t.Fatal("no process of the bystander is seen below this one: does /proc/PID/task/TID/children work?")
+	}
 	t.Cleanup(func() { // before the host's own
 		h.run(t, "nook", "rm", "-f", bystander)
 		s.family.list() // reaps
