@@ -94,6 +94,9 @@ type RestartPolicy struct {
 	Retries int    `json:"retries,omitempty"` // of on-failure; 0: without end
 }
 
+// Wanted tells whether the policy ever starts a container again.
+func (p RestartPolicy) Wanted() bool { return p.Name != "" && p.Name != "no" }
+
 // HealthCheck is docker's HEALTHCHECK. Durations of 0 are docker's defaults.
 type HealthCheck struct {
 	// Test is NONE, or CMD with arguments, or CMD-SHELL with one line.

@@ -1,12 +1,16 @@
 package containers
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"nook/internal/atomicfile"
 	"nook/internal/hint"
@@ -99,10 +103,40 @@ func (c Container) State() (State, error) {
 // run.
 func (c Container) WriteState(s State, d atomicfile.Durability) error {
 	s.Version = StateVersion
-	if err := atomicfile.WriteJSON(filepath.Join(c.Path, "state.json"), s, 0o600, d); err != nil {
+	file := filepath.Join(c.Path, "state.json")
+	err := atomicfile.WriteJSON(file, s, 0o600, d)
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		// A full disk has no block for a new file, but the old one has one.
+		if overwrite(file, s) == nil {
+			return nil
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("container %.12s: %w", c.ID, err)
 	}
 	return nil
+}
+
+// overwrite replaces a file's content in place, in one write(2).
+func overwrite(file string, v any) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(file, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if missing := int(st.Size()) - len(data); missing > 0 { // what was there is longer
+		data = append(data, strings.Repeat(" ", missing)...)
+	}
+	_, err = f.WriteAt(data, 0)
+	return err
 }
 
 // Alive tells whether the process still runs.

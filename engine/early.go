@@ -76,6 +76,10 @@ func (e *Engine) forkEarly(y *early, cfg *containers.Config, leash *os.File) (er
 		return y.f.err
 	}
 	y.number = numbers(y.launch, &y.f)
+	y.spawn.Keep = append(y.launch.Keep(), y.inside[0], y.inside[1], y.inside[2], y.ttyInside, y.reportW)
+	if y.init != nil {
+		y.spawn.Keep = append(y.spawn.Keep, y.init.FD)
+	}
 	y.program = y.launch.Program().Part()
 	y.program.Share()
 	y.launch.Program().Share()

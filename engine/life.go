@@ -67,7 +67,7 @@ func (e *Engine) begin(ctx context.Context, h held) error {
 	}
 	defer s.close()
 	ended, err := s.runs(ctx)
-	if err != nil && ctx.Err() == nil || ended && h.cfg.Restart.Name == "" {
+	if err != nil && ctx.Err() == nil || ended && !h.cfg.Restart.Wanted() {
 		s.wait() // then its last state is there to be read
 	} else {
 		reap(s)
@@ -108,13 +108,22 @@ func (s *started) runs(ctx context.Context) (ended bool, err error) {
 func (e *Engine) Start(ctx context.Context, nameOrID string) error {
 	h, err := e.hold(ctx, nameOrID)
 	if errors.Is(err, ErrRunning) {
-		return nil
+		return e.unlessPaused(nameOrID)
 	}
 	if err != nil {
 		return err
 	}
 	defer h.lock.Release()
 	return e.begin(ctx, h)
+}
+
+// unlessPaused refuses to take a paused container for one that was started.
+func (e *Engine) unlessPaused(nameOrID string) error {
+	_, state, err := e.live(nameOrID)
+	if err == nil && state.Status == containers.Paused {
+		err = hint.Errorf("nook unpause "+nameOrID, "start container %s: it is paused", nameOrID)
+	}
+	return err
 }
 
 // StartAttached is Start in the foreground: as Run, with a container that is
@@ -137,7 +146,7 @@ func (e *Engine) StartAttached(ctx context.Context, nameOrID string, streams Str
 	}
 	defer s.close()
 	code, _, err = s.attach(ctx, streams)
-	if err == nil && h.cfg.Restart.Name == "" {
+	if err == nil && !h.cfg.Restart.Wanted() {
 		s.wait()
 	} else {
 		reap(s)
@@ -188,6 +197,10 @@ func (e *Engine) waitUnowned(ctx context.Context, ct containers.Container) (*con
 		state, serr := ct.State()
 		if serr == nil && state.Status.Live() {
 			return nil, hint.Errorf("nook stop it first", "container %.12s: %w", ct.ID, ErrRunning)
+		}
+		// Who holds it may be about to replace a state that can't be read.
+		if serr != nil && time.Now().After(late.Add(endTime-holdTime)) {
+			return nil, serr
 		}
 		if time.Now().After(late) {
 			return nil, err
@@ -437,7 +450,7 @@ func (e *Engine) Attach(ctx context.Context, nameOrID string, streams Streams) (
 	t := newTalk(conn, conn, streams)
 	defer t.close()
 	code, err = t.run(ctx, nil)
-	if err == nil && cfg.Restart.Name == "" {
+	if err == nil && !cfg.Restart.Wanted() {
 		t.untilSettled(ctx)
 	}
 	return code, err

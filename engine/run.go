@@ -60,7 +60,7 @@ func (e *Engine) Run(ctx context.Context, o RunOptions, streams Streams) (code i
 		e.wholeLife(h.cfg, s.began, code)
 	}
 	lost := errors.Is(err, errLost)
-	if err == nil && h.cfg.Restart.Name == "" || err != nil && !running || lost {
+	if err == nil && !h.cfg.Restart.Wanted() || err != nil && !running || lost {
 		s.wait()
 	} else {
 		reap(s)

@@ -53,7 +53,7 @@ func (e *Engine) Update(_ context.Context, nameOrID string, o UpdateOptions) err
 	var updated *containers.Config
 	err = ct.Edit(func(cfg *containers.Config) error {
 		if o.Restart != nil {
-			if cfg.Remove && o.Restart.Name != "" && o.Restart.Name != "no" {
+			if cfg.Remove && o.Restart.Wanted() {
 				return hint.Errorf("a container that is removed at its end can't be started again",
 					"it has --rm, which excludes restart policy %q", o.Restart.Name)
 			}

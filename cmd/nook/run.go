@@ -208,7 +208,7 @@ func readEnd(c *cli.Context, o *engine.RunOptions) error {
 	if o.Restart, err = engine.ParseRestartPolicy(c.String("restart")); err != nil {
 		return err
 	}
-	if o.Remove && o.Restart.Name != "" {
+	if o.Remove && o.Restart.Wanted() {
 		return hint.Errorf("leave one out", "conflicting options: cannot specify both --restart and --rm")
 	}
 	return nil

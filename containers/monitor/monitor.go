@@ -260,7 +260,7 @@ func (m *monitor) started(l *life) error {
 	err = m.write(func(s *containers.State) {
 		s.Health = m.firstHealth()
 		s.Status, s.Pid, s.Error = containers.Running, l.host, ""
-		s.Started, s.Finished, s.ExitCode = time.Now().UTC(), time.Time{}, 0
+		s.Started, s.Finished, s.ExitCode = l.began, time.Time{}, 0
 	})
 	if errno := unix.Errno(0); first && errors.As(err, &errno) {
 		// What runs without a state that says so, nobody stops or removes.

@@ -44,6 +44,8 @@ type Spawn struct {
 	// and the monitor wait for what comes over the other ends, and with a copy
 	// of each other's they would wait for ever when the command was killed.
 	Foreign []int
+	// Keep are descriptors that pid 1 needs.
+	Keep []int
 	// Descriptors by the numbers above, all of 64 or more; -1 for none.
 	Control, Report, Stdin, Stdout, Stderr, TTY, Leash int
 	// Null is /dev/null, for the monitor's own standard streams.
@@ -91,8 +93,12 @@ func High(fd int) (int, error) {
 // the id maps are written and that the rest of the program is there.
 func (s *Spawn) Begin(p *raw.Program) {
 	p.Call("begin a session", unix.SYS_SETSID)
+	// Close-on-exec is of no use to who waits before it executes anything: a
+	// program that starts several containers at once would otherwise leave each
+	// with the ends of the others' sockets, waiting for ever when it is killed.
+	p.CloseOthers(append([]int{s.Control, s.Report, s.Stdin, s.Stdout, s.Stderr, s.TTY, s.Leash, s.Null}, s.Keep...)...)
 	for _, fd := range s.Foreign {
-		p.Call("close a descriptor of the command's", unix.SYS_CLOSE, fd)
+		p.Call("close a descriptor of the command's", unix.SYS_CLOSE, fd).Ignore(unix.EBADF)
 	}
 	if s.MapSelf != nil {
 		s.MapSelf(p)

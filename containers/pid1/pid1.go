@@ -137,6 +137,9 @@ func Begin(early Early) (*Launch, error) {
 	return l, nil
 }
 
+// Keep are the descriptors that pid 1 has of its launcher.
+func (l *Launch) Keep() []int { return []int{l.sync[1], l.rootFD, l.procFD} }
+
 // Number is one more than the highest descriptor of those that pid 1 needs.
 func (l *Launch) Number() int { return max(l.sync[1], l.rootFD, l.procFD) + 1 }
 

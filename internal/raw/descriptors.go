@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"slices"
 	"strconv"
 	"syscall"
 
@@ -83,6 +84,25 @@ const kept = 4
 // it is open, one leads to wherever the descriptor does (CVE-2024-21626), and
 // execve(2) resolves its path before it closes anything.
 func (p *Program) CloseAllBut(keep ...int) { p.closeAllBut(closeRangeRefused(), 3, keep...) }
+
+// CloseOthers is CloseAllBut for any number of descriptors that are known
+// beforehand. Where close_range(2) is refused it adds nothing.
+func (p *Program) CloseOthers(keep ...int) {
+	if closeRangeRefused() {
+		return
+	}
+	const first = 3
+	sorted := slices.Clone(keep)
+	slices.Sort(sorted)
+	low := first
+	for _, fd := range sorted {
+		if fd > low {
+			p.Call("close descriptors", unix.SYS_CLOSE_RANGE, low, fd-1, 0)
+		}
+		low = max(low, fd+1)
+	}
+	p.Call("close descriptors", unix.SYS_CLOSE_RANGE, low, uintptr(math.MaxUint32), 0)
+}
 
 // CloseFrom adds the closing of every descriptor from lowest on, but the
 // report's. A child that waits for the end of a pipe or a socket must hold no
