@@ -131,6 +131,9 @@ func (c Container) Edit(change func(*Config) error) error {
 		if cfg.Name != old {
 			c.dir.release(cfg.Name, c.ID)
 		}
+		if errors.Is(err, fs.ErrNotExist) { // it was removed meanwhile
+			return fmt.Errorf("edit container %.12s: %w", c.ID, ErrNotFound)
+		}
 		return fmt.Errorf("edit container %.12s: %w", c.ID, err)
 	}
 	if cfg.Name != old {
