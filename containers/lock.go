@@ -112,6 +112,9 @@ func (c Container) Edit(change func(*Config) error) error {
 	}
 	defer names.Release()
 	cfg, err := c.Config()
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("edit container %.12s: %w", c.ID, ErrNotFound)
+	}
 	if err != nil {
 		return err
 	}
