@@ -99,13 +99,15 @@ func allTags(ctx context.Context, repo *registry.Repository, ref images.Referenc
 }
 
 func (e *Engine) pull(ctx context.Context, repo *registry.Repository, ref images.Reference, o PullOptions) (Pulled, error) {
-	if o.Begun != nil {
-		o.Begun(ref)
+	begun := func() {
+		if o.Begun != nil {
+			o.Begun(ref)
+		}
 	}
 	pins := e.pins()
 	defer pins.release()
 	pulled, err := e.images.Pull(ctx, repo, ref, images.PullOptions{
-		Platform: o.Platform, Progress: e.progress(), Layer: o.Layer, Unpack: pins.unpackArriving,
+		Platform: o.Platform, Progress: e.progress(), Begun: begun, Layer: o.Layer, Unpack: pins.unpackArriving,
 	})
 	if err != nil {
 		return Pulled{}, err
