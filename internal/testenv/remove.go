@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"os/user"
 	"strconv"
+	"strings"
 	"syscall"
 )
 
@@ -62,8 +63,16 @@ func mapSubids(pid int, me *user.User) error {
 		if err != nil {
 			return err
 		}
-		if err := run(exec.Command(m.helper, strconv.Itoa(pid), "0", m.self, "1", "1", start, count)); err != nil {
-			return advise(err, "uidmap")
+		// The owner of /proc/PID, which the helper looks at, is root's for a
+		// moment while the process still executes its program.
+		for tries := 0; ; tries++ {
+			err := run(exec.Command(m.helper, strconv.Itoa(pid), "0", m.self, "1", "1", start, count))
+			if err == nil {
+				break
+			}
+			if tries == 50 || !strings.Contains(err.Error(), "owned by a different user") {
+				return advise(err, "uidmap")
+			}
 		}
 	}
 	return nil
