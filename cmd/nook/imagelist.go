@@ -18,6 +18,7 @@ type keeper interface {
 	Manifest(ctx context.Context, name string) ([]byte, error)
 	PruneImages(context.Context, engine.ImagePruneOptions) (engine.PrunedImages, error)
 	DiskUsage(context.Context) (*engine.DiskUsage, error)
+	Check(context.Context, engine.CheckOptions) (*engine.Checked, error)
 	PruneSystem(context.Context, engine.SystemPruneOptions) (engine.PrunedSystem, error)
 }
 

@@ -49,6 +49,7 @@ func verbs() []verb {
 		manifestInspectVerb(),
 		dfVerb(),
 		systemPruneVerb(),
+		checkVerb(),
 		logsVerb(),
 		createVerb(),
 		startVerb(),

@@ -51,6 +51,7 @@ var floors = map[string]float64{
 	"internal/atomicfile": 0.6,
 
 	"internal/hint":                 0.1,
+	"internal/finding":              0.1,
 	"internal/probe":                0.1,
 	"internal/early":                0.9,
 	"internal/testenv":              0.2,
