@@ -95,7 +95,6 @@ func (h *host) challenged(ctx context.Context, headers []string, scope, authoriz
 			h.mu.Unlock()
 			if scope == "" {
 				// The ping of login has no scope of its own.
-				scope = c.parameters["scope"]
 				_, err := h.token(ctx, &c, "")
 				return err == nil, err
 			}

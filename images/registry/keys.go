@@ -148,7 +148,7 @@ func parseAuth(raw json.RawMessage) (Credential, error) {
 // which nobody else may read. inFile says that it is the file.
 func (k *Keys) Store(ctx context.Context, registry string, c Credential) (inFile bool, err error) {
 	key := keyOf(registry)
-	return k.change(ctx, registry, func(f *keysFile, helper string) error {
+	return k.change(registry, func(f *keysFile, helper string) error {
 		if helper != "" {
 			secret := helperSecret{ServerURL: key, Username: c.Username, Secret: c.Password}
 			return runHelper(ctx, helper, "store", secret, nil)
@@ -164,7 +164,7 @@ func (k *Keys) Store(ctx context.Context, registry string, c Credential) (inFile
 // Erase forgets the credentials for a registry; found: there were some.
 func (k *Keys) Erase(ctx context.Context, registry string) (found bool, err error) {
 	key := keyOf(registry)
-	_, err = k.change(ctx, registry, func(f *keysFile, helper string) error {
+	_, err = k.change(registry, func(f *keysFile, helper string) error {
 		if helper != "" {
 			had, err := helperGet(ctx, helper, key)
 			if err != nil {
@@ -189,7 +189,7 @@ func (k *Keys) Erase(ctx context.Context, registry string) (found bool, err erro
 }
 
 // change edits the file under a lock, and writes it when that changed it.
-func (k *Keys) change(ctx context.Context, registry string, edit func(f *keysFile, helper string) error) (wrote bool, err error) {
+func (k *Keys) change(registry string, edit func(f *keysFile, helper string) error) (wrote bool, err error) {
 	// Where a link leads is what other programs read and write, too.
 	file := k.file
 	if target, err := filepath.EvalSymlinks(file); err == nil {
