@@ -117,7 +117,7 @@ func (s *shell) ps(c *cli.Context) error {
 		table += "\t{{.Size}}"
 	}
 	f := readFormat(c.String("format"), table)
-	if c.Bool("quiet") && (f.table || c.String("format") == "") {
+	if c.Bool("quiet") { // whatever --format says, as docker
 		f = format{template: "{{.ID}}"}
 	}
 	if !c.IsSet("size") && usesSize(f.template) {

@@ -154,8 +154,9 @@ func TestPsHandsOnItsFlags(t *testing.T) {
 func TestPsQuiet(t *testing.T) {
 	f := &fake{fakeShower: fakeShower{list: someContainers()[:2]}}
 	for args, want := range map[string]string{
-		"-q": "aaaaaaaaaaaa\nbbbbbbbbbbbb\n", "-aq --format {{.Names}}": "new\nup\n",
-		"-q --no-trunc": strings.Repeat("a", 64) + "\n" + strings.Repeat("b", 64) + "\n",
+		"-q": "aaaaaaaaaaaa\nbbbbbbbbbbbb\n", "-aq --format {{.Names}}": "aaaaaaaaaaaa\nbbbbbbbbbbbb\n",
+		"-q --format json": "aaaaaaaaaaaa\nbbbbbbbbbbbb\n",
+		"-q --no-trunc":    strings.Repeat("a", 64) + "\n" + strings.Repeat("b", 64) + "\n",
 	} {
 		stdout, stderr, code := typed(t, f, nil, append([]string{"ps"}, strings.Fields(args)...)...)
 		if stdout != want || code != 0 {
