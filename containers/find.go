@@ -2,7 +2,6 @@ package containers
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -39,7 +38,7 @@ func (d Dir) Find(nameOrID string) (Container, error) {
 	case 0:
 		return Container{}, hint.Errorf("see --root and NOOK_ROOT for another data root", "container %q: %w", nameOrID, ErrNotFound)
 	}
-	return Container{}, fmt.Errorf("container %q: %w: %.12s and %.12s", nameOrID, ErrAmbiguous, found[0].ID, found[1].ID)
+	return Container{}, hint.Errorf("write more of the id, or the name", "container %q: %w: %.12s and %.12s", nameOrID, ErrAmbiguous, found[0].ID, found[1].ID)
 }
 
 func (c Container) exists() bool {

@@ -129,6 +129,10 @@ func runInit(args []string) int {
 	if err == nil {
 		return superviseInit(path, args, signals)
 	}
+	// The lookup's own text would name the command once more.
+	if inner := (*exec.Error)(nil); errors.As(err, &inner) {
+		err = inner.Err
+	}
 	fmt.Fprintf(os.Stderr, "nook: exec %q: %v\n", args[0], err)
 	if errors.Is(err, os.ErrPermission) {
 		return hint.ExitCannotRun
