@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"nook/containers"
+	"nook/internal/frame"
 	"nook/internal/safepath"
 )
 
@@ -20,9 +21,9 @@ const dialTime = 30 * time.Second
 
 // dial connects in the container's network and hands the connection over: a
 // socket stays in the network namespace that it was made in.
-func (m *monitor) dial(conn *net.UnixConn, req containers.Request) {
+func (m *monitor) dial(conn *net.UnixConn, frames *frame.Reader, req containers.Request) {
 	defer conn.Close()
-	got, err := m.dialed(req.Network, req.Address)
+	got, err := m.dialed(untilGone(frames), req.Network, req.Address)
 	if err != nil {
 		m.reply(conn, containers.Failed(err))
 		return
@@ -34,13 +35,22 @@ func (m *monitor) dial(conn *net.UnixConn, req containers.Request) {
 	_, _, _ = conn.WriteMsgUnix([]byte{1}, unix.UnixRights(int(got.Fd())), nil)
 }
 
-func (m *monitor) dialed(network, address string) (*os.File, error) {
+// dialed gives up when the client goes away, and at the container's end: the
+// monitor's own waits for it.
+func (m *monitor) dialed(gone context.Context, network, address string) (*os.File, error) {
 	l, err := m.running()
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), dialTime)
+	ctx, cancel := context.WithTimeout(gone, dialTime)
 	defer cancel()
+	go func() {
+		select {
+		case <-l.over:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
 	switch network {
 	case "tcp", "tcp4", "tcp6", "udp", "udp4", "udp6":
 	case "unix":

@@ -62,7 +62,7 @@ func (m *monitor) accept(conn *net.UnixConn) {
 	case containers.VerbExec:
 		m.exec(conn, frames, req.Exec)
 	case containers.VerbDial:
-		m.dial(conn, req)
+		m.dial(conn, frames, req)
 	default:
 		gone := untilGone(frames)
 		result, err := m.obey(gone, req)

@@ -1,0 +1,64 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strconv"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestDialEndsWithTheContainer: a connection that nobody takes up keeps a
+// monitor no longer than its container.
+func TestDialEndsWithTheContainer(t *testing.T) {
+	e := loaded(t, "single", nil)
+	id := inBackground(t, e, RunOptions{Network: "host"}, "exec sleep 1000")
+	failed := make(chan error, 1)
+	address := full(t)
+	go func() {
+		_, err := e.Dial(t.Context(), id, "tcp", address)
+		failed <- err
+	}()
+	select {
+	case err := <-failed:
+		t.Fatalf("dial %s: %v, want it to wait", address, err)
+	case <-time.After(200 * time.Millisecond):
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	if err := e.RemoveContainer(ctx, id, RemoveOptions{Force: true}); err != nil {
+		t.Error(err)
+	}
+	if err := <-failed; err == nil {
+		t.Error("the connection was made")
+	}
+}
+
+// full is the address of a listener that has no room for another connection.
+func full(t *testing.T) string {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	loopback := &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}
+	if err := errors.Join(unix.Bind(fd, loopback), unix.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	name, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := "127.0.0.1:" + strconv.Itoa(name.(*unix.SockaddrInet4).Port)
+	for {
+		conn, err := net.DialTimeout("tcp", address, 100*time.Millisecond)
+		if err != nil {
+			return address
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+	}
+}
