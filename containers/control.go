@@ -111,6 +111,9 @@ func (e *remoteError) Unwrap() error {
 // monitor was killed, or never had a place for a socket.
 var ErrNoMonitor = errors.New("container has no monitor")
 
+// ErrSilent says that a container's monitor is there and doesn't answer.
+var ErrSilent = errors.New("its monitor doesn't answer")
+
 // Conn is a connection to a monitor.
 type Conn struct {
 	*net.UnixConn
@@ -152,6 +155,11 @@ func (c Container) Connect(ctx context.Context, s State) (*Conn, error) {
 	var hello struct{ Version int }
 	if err == nil && kind == frame.Hello {
 		err = json.Unmarshal(payload, &hello)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		_ = m.Close()
+		return nil, hint.Errorf("it may be stopped (kill -CONT) or the machine busy; nook stop or nook rm -f ends it",
+			"container %.12s: %w: %w", c.ID, ErrNoMonitor, ErrSilent)
 	}
 	if err != nil || kind != frame.Hello {
 		_ = m.Close()

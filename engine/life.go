@@ -261,8 +261,10 @@ func askMonitor(ctx context.Context, ct containers.Container, r containers.Reque
 // connect connects to the monitor of a container that runs. A monitor that
 // ends takes its socket away a moment before or after it says so.
 func connect(ctx context.Context, ct containers.Container) (*containers.Conn, error) {
-	// Who answers lives: the state needs to be read only when nobody does.
-	if conn, err := ct.Connect(ctx, containers.State{}); err == nil || !errors.Is(err, containers.ErrNoMonitor) {
+	// Who answers lives: the state needs to be read only when nobody does. Who
+	// was waited for in vain is not asked again.
+	conn, err := ct.Connect(ctx, containers.State{})
+	if err == nil || !errors.Is(err, containers.ErrNoMonitor) || errors.Is(err, containers.ErrSilent) {
 		return conn, err
 	}
 	late := time.Now().Add(endTime)
@@ -275,7 +277,8 @@ func connect(ctx context.Context, ct containers.Container) (*containers.Conn, er
 			return nil, err
 		}
 		conn, err := ct.Connect(ctx, state)
-		if err == nil || !errors.Is(err, containers.ErrNoMonitor) || state.Socket == "" || time.Now().After(late) {
+		if err == nil || !errors.Is(err, containers.ErrNoMonitor) || errors.Is(err, containers.ErrSilent) ||
+			state.Socket == "" || time.Now().After(late) {
 			return conn, err
 		}
 		if _, err := ct.Config(); errors.Is(err, fs.ErrNotExist) {

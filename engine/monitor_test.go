@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"nook/containers"
 )
 
 // TestDialEndsWithTheContainer: a connection that nobody takes up keeps a
@@ -60,5 +62,39 @@ func full(t *testing.T) string {
 			return address
 		}
 		t.Cleanup(func() { _ = conn.Close() })
+	}
+}
+
+// TestSilentMonitor: a monitor that is stopped is waited for once, and said to
+// be silent; stop and rm -f end it.
+func TestSilentMonitor(t *testing.T) {
+	e := loaded(t, "single", nil)
+	id := inBackground(t, e, RunOptions{}, "exec sleep 1000")
+	ct, err := e.containers.Find(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	state, err := ct.State()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Kill(state.Monitor.Pid, unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 17*time.Second)
+	defer cancel()
+	failed := make(chan error, 1)
+	go func() {
+		_, err := e.Exec(ctx, id, ExecOptions{Command: []string{"true"}}, Streams{})
+		failed <- err
+	}()
+	if err := e.Stop(ctx, id, StopOptions{}); err != nil {
+		t.Errorf("stop: %v", err)
+	}
+	if err := <-failed; !errors.Is(err, containers.ErrSilent) {
+		t.Errorf("exec: %v, want %v", err, containers.ErrSilent)
+	}
+	if state, err = ct.State(); err != nil || state.Status.Live() {
+		t.Errorf("after stop: %v, %v", state.Status, err)
 	}
 }
