@@ -98,3 +98,32 @@ func TestSilentMonitor(t *testing.T) {
 		t.Errorf("after stop: %v, %v", state.Status, err)
 	}
 }
+
+// TestHealthCheckThatIsStopped: a container that stops each process which
+// comes into it has a check that fails in time.
+func TestHealthCheckThatIsStopped(t *testing.T) {
+	e := loaded(t, "single", nil)
+	id := inBackground(t, e, RunOptions{Health: &containers.HealthCheck{
+		Test: []string{"CMD", "true"}, Interval: 20 * time.Millisecond, Timeout: 200 * time.Millisecond,
+	}}, "sh -c 'while :; do kill -STOP -1; done' & exec sleep 1000")
+	late := time.Now().Add(20 * time.Second)
+	for {
+		ct, err := e.containers.Find(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		state, err := ct.State()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range state.Health.Log {
+			if p.ExitCode == -1 {
+				return // as one that began and took too long
+			}
+		}
+		if time.Now().After(late) {
+			t.Fatalf("no check was given up: %+v", state.Health)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}

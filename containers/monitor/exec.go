@@ -30,7 +30,7 @@ type process struct {
 
 // exec serves a client that wants another process in the container.
 func (m *monitor) exec(conn *net.UnixConn, frames *frame.Reader, req *containers.ExecRequest) {
-	p, err := m.enter(req)
+	p, err := m.enter(req, enterTime)
 	if err != nil {
 		m.reply(conn, containers.Failed(err))
 		_ = conn.Close()
@@ -84,8 +84,13 @@ func (m *monitor) follow(p *process, h *hub) (code int) {
 	return code
 }
 
-// enter starts a process in the container.
-func (m *monitor) enter(req *containers.ExecRequest) (*process, error) {
+// enterTime is how long a process may take to begin. It takes milliseconds
+// unless one of the container's stops it (SIGSTOP) as soon as it can be seen.
+const enterTime = 30 * time.Second
+
+// enter starts a process in the container. One that executed nothing in time
+// is killed.
+func (m *monitor) enter(req *containers.ExecRequest, limit time.Duration) (*process, error) {
 	if req == nil || len(req.Args) == 0 {
 		return nil, errors.New("exec: no command was given")
 	}
@@ -93,14 +98,14 @@ func (m *monitor) enter(req *containers.ExecRequest) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := m.enterLife(l, req)
+	p, err := m.enterLife(l, req, limit)
 	if err != nil && ended(l.pid) {
 		err = m.notRunning() // whatever its end looked like from here
 	}
 	return p, err
 }
 
-func (m *monitor) enterLife(l *life, req *containers.ExecRequest) (*process, error) {
+func (m *monitor) enterLife(l *life, req *containers.ExecRequest, limit time.Duration) (*process, error) {
 	var ends ends
 	defer ends.close()
 	j, err := m.join(l, req, &ends)
@@ -122,11 +127,19 @@ func (m *monitor) enterLife(l *life, req *containers.ExecRequest) (*process, err
 	_, _ = reap(joiner)
 	p := &process{pid: int(*pid)}
 	ends.closeInside()
+	late := time.AfterFunc(limit, func() {
+		if p.pid != 0 {
+			_ = unix.Kill(p.pid, unix.SIGKILL)
+		}
+	})
 	if req.TTY && p.pid != 0 {
 		io = newTerminal(ends.terminal())
 	}
 	rep, refused, err := raw.ReadReport(reportR)
-	switch {
+	switch inTime := late.Stop(); {
+	case !inTime:
+		err = hint.Errorf("a process of the container may have stopped it",
+			"exec: it could not begin within %v", limit)
 	case err == nil && refused:
 		err = j.Explain(program.Error(rep))
 	case err == nil && p.pid == 0:
@@ -326,7 +339,7 @@ func (e *ends) close() {
 // it wrote, in the order that came; -1 is the code of one that took longer
 // than limit, which is killed.
 func (m *monitor) collect(req *containers.ExecRequest, limit time.Duration, most int) (code int, output []byte, err error) {
-	p, err := m.enter(req)
+	p, err := m.enter(req, limit)
 	if err != nil {
 		return 0, nil, err
 	}
