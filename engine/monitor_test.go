@@ -1,16 +1,19 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"nook/containers"
+	"nook/internal/frame"
 )
 
 // TestDialEndsWithTheContainer: a connection that nobody takes up keeps a
@@ -125,5 +128,41 @@ func TestHealthCheckThatIsStopped(t *testing.T) {
 			t.Fatalf("no check was given up: %+v", state.Health)
 		}
 		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// TestInputWindow: a client that sends more input than it may is cut off; the
+// monitor doesn't keep it.
+func TestInputWindow(t *testing.T) {
+	e := loaded(t, "single", nil)
+	id := inBackground(t, e, RunOptions{}, "exec sleep 1000")
+	ct, err := e.containers.Find(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := connect(t.Context(), ct)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	exec := containers.ExecRequest{Args: []string{"sleep", "1000"}, OpenStdin: true}
+	if _, err := conn.Ask(t.Context(), containers.Request{Verb: containers.VerbExec, Exec: &exec}); err != nil {
+		t.Fatal(err)
+	}
+	for sent := 0; ; sent++ {
+		if frame.Write(conn, frame.Stdin, make([]byte, frame.MaxPayload)) != nil {
+			break
+		}
+		if sent == 16 {
+			t.Fatalf("%d MiB were taken, the window is %d bytes", sent, frame.StdinWindow)
+		}
+	}
+	// Who keeps to it is served as before.
+	var out bytes.Buffer
+	input := strings.Repeat("x", 4*frame.StdinWindow)
+	code, err := e.Exec(t.Context(), id, ExecOptions{Command: []string{"wc", "-c"}, Interactive: true},
+		Streams{In: strings.NewReader(input), Out: &out})
+	if err != nil || code != 0 || strings.TrimSpace(out.String()) != strconv.Itoa(len(input)) {
+		t.Errorf("wc -c: %d, %v, %q", code, err, out.String())
 	}
 }

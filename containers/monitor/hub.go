@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"nook/internal/frame"
@@ -18,8 +19,9 @@ type link interface {
 // client is who is attached to a hub.
 type client struct {
 	conn  link
-	first bool // it started the process
-	gave  bool // some standard input
+	first bool         // it started the process
+	gave  bool         // some standard input
+	owed  atomic.Int64 // of its input, not written on yet
 }
 
 // hub is between the streams of a process and those who are attached to it.
@@ -50,8 +52,8 @@ func (h *hub) join(c *client) {
 func (h *hub) serve(c *client, frames *frame.Reader) {
 	for {
 		kind, payload, err := frames.Next()
-		if err != nil {
-			break
+		if err != nil || kind == frame.Stdin && c.owed.Add(int64(len(payload))) > frame.StdinWindow {
+			break // gone, or no client of ours: it sends more than it may
 		}
 		h.obey(c, kind, payload)
 	}
@@ -100,6 +102,7 @@ func (h *hub) obey(c *client, kind frame.Kind, payload []byte) {
 
 // taken tells a client how much of its input was written on.
 func (h *hub) taken(c *client, n int) {
+	c.owed.Add(-int64(n))
 	h.out.Lock()
 	defer h.out.Unlock()
 	if frame.Write(c.conn, frame.Taken, binary.BigEndian.AppendUint32(nil, uint32(n))) != nil {
