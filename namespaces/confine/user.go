@@ -1,10 +1,12 @@
 package confine
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/moby/sys/user"
 	"golang.org/x/sys/unix"
@@ -47,6 +49,9 @@ func lookup(spec string, passwd, group io.Reader) (User, error) {
 		spec = "0"
 	}
 	found, err := user.GetExecUser(spec, &user.ExecUser{Home: "/"}, passwd, group)
+	if errors.Is(err, bufio.ErrTooLong) { // no such file: a number needs none
+		found, err = user.GetExecUser(spec, &user.ExecUser{Home: "/"}, nil, nil)
+	}
 	if err != nil {
 		return User{}, hint.Errorf("--user takes name|uid[:group|gid]; a name must stand in the image's /etc/passwd or /etc/group",
 			"user %q: %w: %w", spec, ErrNoUser, err)
@@ -71,12 +76,22 @@ func lookup(spec string, passwd, group io.Reader) (User, error) {
 // chose its size.
 const longest = 4 << 20
 
+// lacks tells whether there is no file to be read, whatever an image has in
+// its place: a number needs none.
+func lacks(err error) bool {
+	return slices.ContainsFunc([]error{
+		unix.ENOENT, unix.ENOTDIR, unix.ELOOP, unix.EXDEV, unix.ENAMETOOLONG,
+		unix.EACCES, unix.EPERM, // a link to a file of the kernel's
+		unix.ENXIO, unix.ENODEV, // a socket, a device
+	}, func(e error) bool { return errors.Is(err, e) })
+}
+
 // openOptional opens a file that an image may lack. One that isn't a regular
 // file counts as lacking: a fifo would hold us for ever. Nor does one that a link finds on another mount.
 func openOptional(root *os.File, name string, open func(*os.File, string) (*os.File, error)) (io.Reader, func(), error) {
 	f, err := open(root, name)
 	switch {
-	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP), errors.Is(err, unix.EXDEV):
+	case lacks(err):
 		return nil, func() {}, nil
 	case err != nil:
 		return nil, nil, fmt.Errorf("open the image's /%s: %w", name, err)

@@ -2,6 +2,7 @@ package confine
 
 import (
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -101,16 +102,27 @@ func TestLookupUserReadsOnlyInside(t *testing.T) {
 			put(t, etc+"/real", outsider)
 			symlink(t, "/etc/real", etc+"/passwd")
 		}, nil},
-		"missing":         {func(*testing.T, string) {}, ErrNoUser},
-		"a directory":     {func(t *testing.T, etc string) { check(t, os.Mkdir(etc+"/passwd", 0o755)) }, ErrNoUser},
-		"a fifo":          {func(t *testing.T, etc string) { check(t, unix.Mkfifo(etc+"/passwd", 0o644)) }, ErrNoUser},
-		"a link out":      {func(t *testing.T, etc string) { symlink(t, filepath.Dir(filepath.Dir(etc))+"/passwd", etc+"/passwd") }, ErrNoUser},
-		"a link up":       {func(t *testing.T, etc string) { symlink(t, "../../passwd", etc+"/passwd") }, ErrNoUser},
-		"a loop":          {func(t *testing.T, etc string) { symlink(t, "passwd", etc+"/passwd") }, ErrNoUser},
-		"etc is a file":   {func(t *testing.T, etc string) { check(t, os.Remove(etc)); put(t, etc, "x") }, ErrNoUser},
-		"etc is missing":  {func(t *testing.T, etc string) { check(t, os.Remove(etc)) }, ErrNoUser},
-		"etc leads out":   {func(t *testing.T, etc string) { check(t, os.Remove(etc)); symlink(t, "../..", etc) }, ErrNoUser},
-		"through a magic": {func(t *testing.T, etc string) { symlink(t, "/proc/self/cwd/passwd", etc+"/passwd") }, ErrNoUser},
+		"missing":            {func(*testing.T, string) {}, ErrNoUser},
+		"a directory":        {func(t *testing.T, etc string) { check(t, os.Mkdir(etc+"/passwd", 0o755)) }, ErrNoUser},
+		"a fifo":             {func(t *testing.T, etc string) { check(t, unix.Mkfifo(etc+"/passwd", 0o644)) }, ErrNoUser},
+		"a line without end": {func(t *testing.T, etc string) { put(t, etc+"/passwd", strings.Repeat("x", 100_000)+"\n"+outsider) }, ErrNoUser},
+		"a socket": {func(t *testing.T, etc string) {
+			l, err := net.Listen("unix", etc+"/passwd")
+			check(t, err)
+			t.Cleanup(func() { _ = l.Close() })
+		}, ErrNoUser},
+		"not to be read": {func(t *testing.T, etc string) {
+			put(t, etc+"/passwd", outsider)
+			check(t, os.Chmod(etc+"/passwd", 0))
+		}, ErrNoUser},
+		"a link without end": {func(t *testing.T, etc string) { symlink(t, strings.Repeat("x", 300), etc+"/passwd") }, ErrNoUser},
+		"a link out":         {func(t *testing.T, etc string) { symlink(t, filepath.Dir(filepath.Dir(etc))+"/passwd", etc+"/passwd") }, ErrNoUser},
+		"a link up":          {func(t *testing.T, etc string) { symlink(t, "../../passwd", etc+"/passwd") }, ErrNoUser},
+		"a loop":             {func(t *testing.T, etc string) { symlink(t, "passwd", etc+"/passwd") }, ErrNoUser},
+		"etc is a file":      {func(t *testing.T, etc string) { check(t, os.Remove(etc)); put(t, etc, "x") }, ErrNoUser},
+		"etc is missing":     {func(t *testing.T, etc string) { check(t, os.Remove(etc)) }, ErrNoUser},
+		"etc leads out":      {func(t *testing.T, etc string) { check(t, os.Remove(etc)); symlink(t, "../..", etc) }, ErrNoUser},
+		"through a magic":    {func(t *testing.T, etc string) { symlink(t, "/proc/self/cwd/passwd", etc+"/passwd") }, ErrNoUser},
 	} {
 		t.Run(name, func(t *testing.T) {
 			// The file that a link out of the root would reach.
