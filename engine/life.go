@@ -362,7 +362,15 @@ func (e *Engine) Restart(ctx context.Context, nameOrID string, o StopOptions) er
 	if err := e.stop(ctx, nameOrID, o, true); err != nil {
 		return err
 	}
-	return e.Start(ctx, nameOrID)
+	if err := e.Start(ctx, nameOrID); err != nil {
+		return err
+	}
+	if ct, err := e.containers.Find(nameOrID); err == nil {
+		if cfg, err := ct.Config(); err == nil {
+			e.event("restart", cfg)
+		}
+	}
+	return nil
 }
 
 // Pause stops every process of a container where it is.

@@ -15,6 +15,9 @@ import (
 	"nook/internal/hint"
 )
 
+// ErrLogGone says that a container's log is there no more.
+var ErrLogGone = errors.New("the log file is gone")
+
 // LogsOptions is what docker's users know as the flags of logs.
 type LogsOptions struct {
 	// Follow goes on until the container no longer runs.
@@ -50,6 +53,11 @@ func (e *Engine) Logs(ctx context.Context, nameOrID string, o LogsOptions) error
 	ct, err := e.containers.Find(nameOrID)
 	if err != nil {
 		return err
+	}
+	// Every run begins with a log.
+	if state, err := ct.State(); err == nil && !state.Started.IsZero() && logs.Lost(ct.Path) {
+		return hint.Errorf("what the container writes from now on is kept again",
+			"logs of container %s: %w: somebody removed it", nameOrID, ErrLogGone)
 	}
 	r, err := logs.NewReader(ct.Path, logs.DefaultLimits(), logs.ReadOptions{
 		Tail: o.Tail, Since: o.Since, Until: o.Until, Timestamps: o.Timestamps, Follow: o.Follow,

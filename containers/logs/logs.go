@@ -193,3 +193,10 @@ func flock(f *os.File, how int) error {
 		}
 	}
 }
+
+// Lost tells whether the directory has no log any more, of a container that
+// had one: its Writer began it.
+func Lost(dir string) bool {
+	numbers, err := list(dir)
+	return err == nil && len(numbers) == 0
+}

@@ -40,6 +40,16 @@ func NewWriter(dir string, limits Limits) *Writer {
 	return &Writer{dir: dir, limits: limits, now: time.Now}
 }
 
+// Begin makes the log: a container that has none from then on has lost it.
+func (w *Writer) Begin() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.file != nil {
+		return nil
+	}
+	return w.open()
+}
+
 // Write appends what a stream gave. A piece without a newline at its end is
 // marked P and goes on in the stream's next one.
 //
@@ -83,6 +93,10 @@ func (w *Writer) flush() error {
 }
 
 func (w *Writer) append() error {
+	if w.file != nil && gone(w.file) { // somebody removed it
+		_ = w.file.Close()
+		w.file = nil
+	}
 	if w.file == nil {
 		if err := w.open(); err != nil {
 			return err
@@ -104,6 +118,16 @@ func (w *Writer) append() error {
 	}
 	w.size += int64(n)
 	return nil
+}
+
+func gone(f *os.File) bool {
+	var st unix.Stat_t
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return false
+	}
+	err = conn.Control(func(fd uintptr) { err = unix.Fstat(int(fd), &st) })
+	return err == nil && st.Nlink == 0
 }
 
 // open opens the last file.

@@ -82,7 +82,6 @@ func (m *monitor) again(delay time.Duration) *life {
 	for {
 		l, err := m.restart()
 		if err == nil {
-			m.event("restart")
 			return l
 		}
 		m.mu.Lock()

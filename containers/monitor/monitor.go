@@ -205,6 +205,7 @@ func (m *monitor) live(l *life) (code int, err error) {
 	m.hub.feed(l.io)
 	// Who types the detach keys at the first output finds the container
 	// running.
+	m.failure(m.log.Begin())
 	pump := sync.OnceFunc(func() { l.io.pump(&m.hub, m.log) })
 	if !m.config.TTY {
 		pump()
@@ -270,8 +271,9 @@ func (m *monitor) started(l *life) error {
 		_ = unix.Kill(l.pid, unix.SIGKILL)
 		return notStarted{raw.Report{Step: StepState, Errno: errno}}
 	}
+	// Before whoever waits for it tells events of his own.
+	m.eventNow("start")
 	m.hub.tell(frame.Started, struct{}{})
-	m.event("start")
 	m.checkHealth(l)
 	return nil
 }

@@ -210,6 +210,11 @@ func (m *monitor) event(action string, more ...string) {
 	}
 }
 
+// eventNow is event for one that others follow. It is the first of its run.
+func (m *monitor) eventNow(action string) {
+	_ = events.Append(m.root, events.Container(action, m.config.ID, m.name(), m.config.Image, m.config.Labels))
+}
+
 // eventQueue is how many events may wait to be written.
 const eventQueue = 64
 

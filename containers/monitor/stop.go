@@ -105,7 +105,9 @@ func (m *monitor) stop(gone context.Context, req containers.Request) (containers
 		m.hub.hurry() // who doesn't read the last output holds the end up
 	}
 	result := m.wait(gone)
-	m.event("stop")
+	if sig != unix.SIGKILL || timeout != 0 { // or it is an rm -f
+		m.event("stop")
+	}
 	return result, nil
 }
 
