@@ -112,7 +112,7 @@ func (s *Store) hashBlob(ctx context.Context, digest string, add func(int64)) (s
 		return "", nil
 	}
 	if err != nil {
-		return "can't be read: " + errors.Unwrap(err).Error(), nil //nolint:nilerr // this is what is wrong
+		return "can't be read: " + errors.Unwrap(err).Error(), nil // this is what is wrong
 	}
 	defer f.Close()
 	sum := newHashWriter()
@@ -360,7 +360,8 @@ func (c *checking) unused(before, kept *index) {
 	}
 	for _, entry := range entries {
 		digest := digestPrefix + entry.Name()
-		object, fact := "blob "+digest, ""
+		object := "blob " + digest
+		var fact string
 		switch {
 		case checkDigest(digest) != nil:
 			object, fact = "file images/"+blobsDir+"/"+entry.Name(), "is no blob"

@@ -114,7 +114,7 @@ func (s *Store) checkChains(c *Checked, metas map[string]Meta, repair bool, need
 	for _, entry := range entries {
 		id := strings.TrimSuffix(entry.Name(), ".json")
 		chain, err := readChain(s.chainPath(id))
-		fact := ""
+		var fact string
 		if err != nil {
 			fact = err.Error()
 		} else {
