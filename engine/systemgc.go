@@ -47,7 +47,7 @@ func (p *pins) pinned(ctx context.Context, list []images.Layer, unpack func() er
 	ids := diffIDs(list)
 	release, err := p.engine.layers.Pin(ctx, ids)
 	if err != nil {
-		return err
+		return p.engine.noRoom(err)
 	}
 	p.held = append(p.held, release)
 	if err := unpack(); err != nil {
@@ -171,8 +171,8 @@ func (e *Engine) records() ([]*containers.Config, error) {
 // create's part: what chain finds stays until the container's record is there.
 func (e *Engine) useLayers(ctx context.Context) (done func(), err error) {
 	done, err = e.layers.Use(ctx)
-	if err != nil && !errors.Is(err, ctx.Err()) {
-		err = e.noRoom(err)
+	if err != nil {
+		return nil, e.noRoom(err)
 	}
-	return done, err
+	return done, nil
 }
