@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"slices"
 	"strings"
@@ -56,6 +57,10 @@ func (e *Engine) Commit(ctx context.Context, nameOrID string, o CommitOptions) (
 		Author: o.Author, Message: o.Message, CreatedBy: strings.Join(t.cfg.Cmd, " "),
 		Unpack: pins.unpack,
 	})
+	if _, gone := t.Config(); err != nil && errors.Is(gone, fs.ErrNotExist) {
+		// Whatever its removal looked like from here.
+		err = fmt.Errorf("commit: %w", containers.ErrNotFound)
+	}
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", t.cfg.Name, err)
 	}

@@ -57,7 +57,7 @@ func (e *Engine) create(ctx context.Context, o RunOptions) (held, error) {
 	}
 	used, err := e.useLayers(ctx) // until the record says so
 	if err != nil {
-		return held{}, err
+		return held{}, e.noRoom(fmt.Errorf("create container: %w", err))
 	}
 	defer used()
 	chain, err := e.chain(ctx, img, image)

@@ -106,7 +106,7 @@ func lured() bool {
 		return false
 	}
 	var st unix.Stat_t // one that was deleted, as of go run, is nobody's to change
-	return unix.Stat("/proc/self/exe", &st) != nil || st.Nlink > 0
+	return unix.Stat("/proc/self/exe", &st) == nil && st.Nlink > 0
 }
 
 // runInit is pid 1 of a container with --init: it starts the entrypoint,

@@ -29,7 +29,7 @@ func (e *Engine) RemoveContainer(ctx context.Context, nameOrID string, o RemoveO
 		return err
 	}
 	lock, err := e.waitUnowned(ctx, ct)
-	if errors.Is(err, ErrRunning) && o.Force {
+	if o.Force && (errors.Is(err, ErrRunning) || errors.Is(err, containers.ErrBusy)) {
 		lock, err = e.end(ctx, ct)
 	}
 	if o.Force && errors.Is(err, containers.ErrNotFound) {

@@ -210,8 +210,9 @@ func (m *monitor) live(l *life) (code int, err error) {
 	if !m.config.TTY {
 		pump()
 	}
-	// Who ended already is not told as running: a file less to write.
-	if !ended(l.pid) {
+	// Who ended already is not told as running: a file less to write. But the
+	// next run is, and nobody should take this one for the last.
+	if m.config.Restart.Wanted() || !ended(l.pid) {
 		if err := m.started(l); err != nil {
 			return 0, err
 		}
@@ -263,8 +264,9 @@ func (m *monitor) started(l *life) error {
 		s.Status, s.Pid, s.Error = containers.Running, l.host, ""
 		s.Started, s.Finished, s.ExitCode = l.began, time.Time{}, 0
 	})
-	if errno := unix.Errno(0); first && errors.As(err, &errno) {
-		// What runs without a state that says so, nobody stops or removes.
+	if errno := unix.Errno(0); first && !m.config.Remove && errors.As(err, &errno) {
+		// What runs without a state that says so, ps doesn't show. What is
+		// removed at its end may have filled the disk itself.
 		m.mu.Lock()
 		m.life = nil
 		m.mu.Unlock()
