@@ -74,8 +74,11 @@ func TestDebianNginx(t *testing.T) {
 		t.Run("stopped as STOPSIGNAL says, they start with their pages", func(t *testing.T) {
 			h.run(t, "nook", append([]string{"stop", "-t", "60"}, webs...)...)
 			for _, name := range webs {
-				// 0: SIGQUIT lets it end its requests; SIGTERM and SIGKILL would be told too.
 				want(t, name+"'s end", h.run(t, "nook", "inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", name), "exited 0\n")
+			}
+			const quit = "signal=3"
+			if out := h.run(t, "nook", "events", "--since", "1h", "--until", "0s", "--filter", "event=kill"); strings.Count(out, quit) != len(webs) || strings.Count(out, "signal=") != len(webs) {
+				t.Errorf("want a %s for each of three and no other in\n%s", quit, out)
 			}
 			h.run(t, "nook", append([]string{"start"}, webs...)...)
 			serves(t)
