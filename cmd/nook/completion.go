@@ -195,6 +195,9 @@ func filterWords(verb string) []string {
 			"network=", "since=", "status=created", "status=exited", "status=paused", "status=restarting", "status=running", "volume="},
 		"events":          {"container=", "event=", "image=", "label=", "type=container", "type=image"},
 		"container prune": {"label=", "label!=", "until="},
+		"images":          {"before=", "dangling=true", "dangling=false", "label=", "label!=", "reference=", "since=", "until="},
+		"image prune":     {"dangling=true", "dangling=false", "label=", "label!=", "until="},
+		"system prune":    {"label=", "label!=", "until="},
 	}
 	return append(known[verb], noSpace)
 }

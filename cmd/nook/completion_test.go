@@ -27,7 +27,7 @@ func TestCompletion(t *testing.T) {
 		"in":                               "info inspect",
 		"container ren":                    "rename",
 		"image r":                          "rm remove",
-		"system ":                          "events info",
+		"system ":                          "check df events info prune",
 		"help ren":                         "rename",
 		"--ids ":                           "auto mapped single",
 		"--ro":                             "--root",
@@ -121,7 +121,8 @@ func TestDockersLongForms(t *testing.T) {
 		"container ps", "container pause", "container prune", "container rename", "container restart", "container rm",
 		"container run", "container start", "container stats", "container stop", "container top", "container unpause",
 		"container update", "container wait", "image import", "image inspect", "image load", "image ls", "image list",
-		"image rm", "image remove", "image tag", "system events", "system info",
+		"image rm", "image remove", "image tag", "image history", "image prune", "image save", "manifest inspect",
+		"system check", "system df", "system events", "system info", "system prune",
 	} {
 		group, word, _ := strings.Cut(long, " ")
 		if v, n := findVerb([]string{group, word}); n != 2 {
@@ -133,7 +134,7 @@ func TestDockersLongForms(t *testing.T) {
 	for args, want := range map[string]string{
 		"container":        "",
 		"container nosuch": "unknown command: nook container nosuch",
-		"system prune":     "unknown command: nook system prune",
+		"system nosuch":    "unknown command: nook system nosuch",
 	} {
 		_, stderr, code := typed(t, &fake{}, nil, strings.Fields(args)...)
 		if (code != 0) != (want != "") || !strings.Contains(stderr, want) {
