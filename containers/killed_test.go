@@ -115,7 +115,7 @@ func TestRenameGoesOnAfterAKill(t *testing.T) {
 	if err := d.link("old", c.ID); err != nil {
 		t.Fatal(err)
 	}
-	_, lock, err := d.Create(&Config{ID: NewID(), Name: "old"}, Attr{0o755})
+	_, lock, err := d.Create(&Config{ID: NewID(), Name: "old"}, Attr{Mode: 0o755})
 	lock.Release()
 	if err != nil {
 		t.Error(err)
@@ -126,7 +126,7 @@ func TestRenameGoesOnAfterAKill(t *testing.T) {
 func TestSocketsThatKilledMonitorsLeft(t *testing.T) {
 	for _, own := range []bool{true, false} {
 		d := newDir(t)
-		c, lock, err := d.Create(&Config{ID: NewID(), Name: "web", Remove: true}, Attr{0o755})
+		c, lock, err := d.Create(&Config{ID: NewID(), Name: "web", Remove: true}, Attr{Mode: 0o755})
 		lock.Release()
 		if err != nil {
 			t.Fatal(err)

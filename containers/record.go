@@ -177,7 +177,7 @@ func (d Dir) Create(c *Config, root Attr) (ct Container, held *Lock, err error) 
 	if err := ct.writableLayer(root); err != nil {
 		return ct, held, err
 	}
-	if err := ct.writeNew(c); err != nil {
+	if err := ct.writeNew(c, atomicfile.Durability(!root.Volatile)); err != nil {
 		return ct, held, err
 	}
 	return ct, held, nil
@@ -185,7 +185,7 @@ func (d Dir) Create(c *Config, root Attr) (ct Container, held *Lock, err error) 
 
 // writeNew writes the record. Who dies with its run needs neither a flush nor
 // a rename: a record that is cut short is none.
-func (c Container) writeNew(cfg *Config) error {
+func (c Container) writeNew(cfg *Config, d atomicfile.Durability) error {
 	file := filepath.Join(c.Path, "config.json")
 	var err error
 	if cfg.Remove {
@@ -194,10 +194,26 @@ func (c Container) writeNew(cfg *Config) error {
 			err = os.WriteFile(file, data, 0o600)
 		}
 	} else {
-		err = atomicfile.WriteJSON(file, cfg, 0o600, atomicfile.Durable)
+		err = atomicfile.WriteJSON(file, cfg, 0o600, d)
 	}
 	if err != nil {
 		return fmt.Errorf("create container: %w", err)
+	}
+	return nil
+}
+
+// Sync flushes a record that was written without: with Attr.Volatile.
+func (c Container) Sync() error {
+	for _, path := range []string{filepath.Join(c.Path, "config.json"), c.Path} {
+		f, err := os.Open(path)
+		if err != nil {
+			return fmt.Errorf("container %.12s: %w", c.ID, err)
+		}
+		err = f.Sync()
+		_ = f.Close()
+		if err != nil {
+			return fmt.Errorf("container %.12s: %w", c.ID, err)
+		}
 	}
 	return nil
 }
@@ -206,6 +222,9 @@ func (c Container) writeNew(cfg *Config) error {
 // stands before the image's.
 type Attr struct {
 	Mode uint32 // permissions, set-id bits and sticky bit
+	// Volatile leaves the flush of the record to the monitor, which has the
+	// time for it: Sync.
+	Volatile bool
 }
 
 func (c Container) writableLayer(root Attr) error {

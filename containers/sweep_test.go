@@ -73,7 +73,7 @@ func TestSweepTakesAbandonedOnesThatItIsGiven(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := Open(t.TempDir())
-			ct, lock, err := dir.Create(&Config{ID: NewID(), Name: "web", Remove: test.remove}, Attr{0o755})
+			ct, lock, err := dir.Create(&Config{ID: NewID(), Name: "web", Remove: test.remove}, Attr{Mode: 0o755})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -68,7 +68,7 @@ func (e *Engine) create(ctx context.Context, o RunOptions) (held, error) {
 	if err != nil {
 		return held{}, err
 	}
-	attr := containers.Attr{Mode: rootMode(chain)}
+	attr := containers.Attr{Mode: rootMode(chain), Volatile: o.started}
 	ct, lock, err := e.containers.Create(cfg, attr)
 	for tries := 0; o.Name == "" && errors.Is(err, containers.ErrNameTaken) && tries < 100; tries++ {
 		cfg.Name = containers.RandomName()

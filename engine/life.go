@@ -41,7 +41,7 @@ func (e *Engine) Create(ctx context.Context, o RunOptions) (id string, err error
 // RunDetached creates a container, starts it and returns its id once its
 // entrypoint runs. One that could not be started is removed again.
 func (e *Engine) RunDetached(ctx context.Context, o RunOptions) (id string, err error) {
-	o.Detach = true
+	o.Detach, o.started = true, true
 	h, err := e.create(ctx, o)
 	if err != nil {
 		return "", err

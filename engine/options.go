@@ -67,7 +67,8 @@ type RunOptions struct {
 	PullOptions PullOptions
 	// Health is laid over the image's check, field by field; a Test of NONE
 	// takes it away.
-	Health *containers.HealthCheck
+	Health  *containers.HealthCheck
+	started bool // at once: its monitor flushes the record
 	// Leash is the reading end of a pipe. When its writing end is closed, as
 	// when the process that has it is killed, the container is ended too.
 	Leash *os.File

@@ -26,6 +26,7 @@ import (
 // Signals that reach this process are passed on. A ctx that ends leaves the
 // container running: it belongs to its monitor.
 func (e *Engine) Run(ctx context.Context, o RunOptions, streams Streams) (code int, err error) {
+	o.started = true
 	y, err := e.early(&containers.Config{Network: o.Network, Init: o.Init, OpenStdin: o.Interactive, TTY: o.TTY}, o.Leash)
 	if err != nil {
 		return 0, err

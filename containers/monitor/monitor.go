@@ -276,6 +276,9 @@ func (m *monitor) started(l *life) error {
 	// Before whoever waits for it tells events of his own.
 	m.eventNow("start")
 	m.hub.tell(frame.Started, struct{}{})
+	if first && !m.config.Remove {
+		go func() { m.failure(m.container.Sync()) }()
+	}
 	m.checkHealth(l)
 	return nil
 }
@@ -309,7 +312,9 @@ func (m *monitor) write(change func(*containers.State)) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	change(&m.state)
-	err := m.container.WriteState(m.state, m.durable())
+	// That it runs is void after a power cut, whatever the disk says.
+	durable := atomicfile.Durability(bool(m.durable()) && !m.state.Status.Live())
+	err := m.container.WriteState(m.state, durable)
 	if err != nil {
 		_ = m.log.Write(logs.Stderr, []byte("nook: "+err.Error()+"\n"))
 	}
@@ -390,7 +395,7 @@ func (m *monitor) settle() error {
 		err = m.container.Remove(m.name())
 		m.event("destroy")
 	} else {
-		err = m.container.WriteState(state, m.durable())
+		err = errors.Join(m.container.WriteState(state, m.durable()), m.container.Sync())
 	}
 	// Now nobody looks for it any more.
 	unlisten(socket)
