@@ -54,8 +54,7 @@ func (e *Engine) Logs(ctx context.Context, nameOrID string, o LogsOptions) error
 	if err != nil {
 		return err
 	}
-	// Every run begins with a log.
-	if state, err := ct.State(); err == nil && !state.Started.IsZero() && logs.Lost(ct.Path) {
+	if logGone(ctx, ct) {
 		return hint.Errorf("what the container writes from now on is kept again",
 			"logs of container %s: %w: somebody removed it", nameOrID, ErrLogGone)
 	}
@@ -74,6 +73,25 @@ func (e *Engine) Logs(ctx context.Context, nameOrID string, o LogsOptions) error
 		return explainLog(fmt.Errorf("logs of container %s: %w", nameOrID, err))
 	}
 	return nil
+}
+
+// logGone tells whether a container has no log any more. Every run makes one,
+// a moment after it is told as begun.
+func logGone(ctx context.Context, ct containers.Container) bool {
+	for late := time.Now().Add(endTime); ; {
+		state, err := ct.State()
+		if err != nil || state.Started.IsZero() || !logs.Lost(ct.Path) {
+			return false
+		}
+		if !state.Status.Live() || time.Since(state.Started) > holdTime || time.Now().After(late) {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(holdStep):
+		}
+	}
 }
 
 func explainLog(err error) error {

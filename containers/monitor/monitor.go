@@ -205,7 +205,6 @@ func (m *monitor) live(l *life) (code int, err error) {
 	m.hub.feed(l.io)
 	// Who types the detach keys at the first output finds the container
 	// running.
-	m.failure(m.log.Begin())
 	pump := sync.OnceFunc(func() { l.io.pump(&m.hub, m.log) })
 	if !m.config.TTY {
 		pump()
@@ -223,6 +222,7 @@ func (m *monitor) live(l *life) (code int, err error) {
 		m.event("start")
 	}
 	pump()
+	m.failure(m.log.Begin()) // a new file has its price: nobody waits for this one
 	status, err := reap(l.pid)
 	if err != nil {
 		return 0, err
