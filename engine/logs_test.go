@@ -49,8 +49,8 @@ func TestLogsOfAnEndedContainer(t *testing.T) {
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
-	if err := e.Logs(t.Context(), "web", LogsOptions{Tail: -1}); err != nil {
-		t.Errorf("gone: %v", err)
+	if err := e.Logs(t.Context(), "web", LogsOptions{Tail: -1}); !errors.Is(err, ErrLogGone) || hint.Of(err) == "" {
+		t.Errorf("gone: %v, hint %q", err, hint.Of(err))
 	}
 }
 

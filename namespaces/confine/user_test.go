@@ -89,6 +89,14 @@ func TestLookupWithoutFiles(t *testing.T) {
 	}
 }
 
+// unlessRoot is err for who may not read a file without permissions.
+func unlessRoot(err error) error {
+	if os.Geteuid() == 0 {
+		return nil
+	}
+	return err
+}
+
 // TestLookupUserReadsOnlyInside: what an image has in the place of its passwd
 // neither leads to the host's nor holds us.
 func TestLookupUserReadsOnlyInside(t *testing.T) {
@@ -114,7 +122,7 @@ func TestLookupUserReadsOnlyInside(t *testing.T) {
 		"not to be read": {func(t *testing.T, etc string) {
 			put(t, etc+"/passwd", outsider)
 			check(t, os.Chmod(etc+"/passwd", 0))
-		}, ErrNoUser},
+		}, unlessRoot(ErrNoUser)},
 		"a link without end": {func(t *testing.T, etc string) { symlink(t, strings.Repeat("x", 300), etc+"/passwd") }, ErrNoUser},
 		"a link out":         {func(t *testing.T, etc string) { symlink(t, filepath.Dir(filepath.Dir(etc))+"/passwd", etc+"/passwd") }, ErrNoUser},
 		"a link up":          {func(t *testing.T, etc string) { symlink(t, "../../passwd", etc+"/passwd") }, ErrNoUser},
