@@ -411,7 +411,7 @@ func (p *Program) seal() uintptr {
 // (KeepDumpable); where it is undumpable already, the child gets a copy.
 func (p *Program) Share() {
 	on, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
-	p.shares = err == nil && on == 1
+	p.shares = err == nil && on == 1 && !raceDetector
 }
 
 // KeepDumpable adds what a change of user or group asks for: see Share. p is a

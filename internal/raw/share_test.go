@@ -11,7 +11,9 @@ import (
 // ways runs a test with children that share our memory and with those that
 // have a copy.
 func ways(t *testing.T, test func(t *testing.T, share bool)) {
-	t.Run("shared", func(t *testing.T) { test(t, true) })
+	if !raceDetector {
+		t.Run("shared", func(t *testing.T) { test(t, true) })
+	}
 	t.Run("copied", func(t *testing.T) { test(t, false) })
 }
 
