@@ -176,7 +176,11 @@ func converse(ctx context.Context, conn *os.File, req request, feed <-chan arriv
 			}
 		}()
 	}
-	stop := context.AfterFunc(ctx, func() { _ = unix.Shutdown(int(conn.Fd()), unix.SHUT_WR) })
+	stop := context.AfterFunc(ctx, func() {
+		if c, err := conn.SyscallConn(); err == nil { // File.Fd would race with Close
+			_ = c.Control(func(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_WR) })
+		}
+	})
 	defer stop()
 	dec := json.NewDecoder(conn)
 	for {
