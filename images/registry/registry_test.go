@@ -512,7 +512,6 @@ func TestThroughAProxy(t *testing.T) {
 		return
 	}
 	w := newWorld(t)
-	w.AddManifest("app", "1", testregistry.TypeManifest, []byte("{}"))
 	w.Lie = func(rw http.ResponseWriter, req *http.Request) bool {
 		if req.Method == http.MethodConnect { // to see whether it speaks TLS
 			rw.WriteHeader(http.StatusBadGateway)
@@ -523,6 +522,7 @@ func TestThroughAProxy(t *testing.T) {
 		}
 		return false
 	}
+	w.AddManifest("app", "1", testregistry.TypeManifest, []byte("{}"))
 	cmd := exec.Command("/proc/self/exe", "-test.run=^TestThroughAProxy$", "-test.count=1")
 	cmd.Env = append(os.Environ(), variable+"=1", "HTTP_PROXY="+w.server.URL, "NO_PROXY=")
 	if out, err := cmd.CombinedOutput(); err != nil {
