@@ -20,7 +20,7 @@ func exportVerb() verb {
 		usage:   "[OPTIONS] CONTAINER",
 		min:     1,
 		max:     1,
-		options: exportOptions,
+		options: archiveOptions,
 		examples: []string{
 			"nook export -o web.tar web",
 			"nook export web | nook import - web:flat",
@@ -29,14 +29,24 @@ func exportVerb() verb {
 	}
 }
 
-func exportOptions() []option {
+func archiveOptions() []option {
 	return []option{{name: "output", short: "o", value: "string", usage: "Write to a file, instead of STDOUT"}}
 }
 
-func (s *shell) export(c *cli.Context) error {
+// archiveOutput is -o of a verb that writes an archive; "": standard output,
+// which must be no terminal then.
+func (s *shell) archiveOutput(c *cli.Context) (string, error) {
 	output := c.String("output")
 	if output == "" && asTerminal(s.stdout) != nil {
-		return hint.Errorf("use -o FILE, or redirect standard output", "an archive is not written to a terminal")
+		return "", hint.Errorf("use -o FILE, or redirect standard output", "an archive is not written to a terminal")
+	}
+	return output, nil
+}
+
+func (s *shell) export(c *cli.Context) error {
+	output, err := s.archiveOutput(c)
+	if err != nil {
+		return err
 	}
 	return work(c.Context, func(ctx context.Context) error {
 		nook, err := s.engine(ctx, c)

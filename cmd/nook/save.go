@@ -5,8 +5,6 @@ import (
 	"io"
 
 	"github.com/urfave/cli/v2"
-
-	"nook/internal/hint"
 )
 
 func saveVerb() verb {
@@ -17,7 +15,7 @@ func saveVerb() verb {
 		usage:   "[OPTIONS] IMAGE [IMAGE...]",
 		min:     1,
 		max:     -1,
-		options: saveOptions,
+		options: archiveOptions,
 		examples: []string{
 			"nook save -o app.tar app:1 app:2    layers of both are in it once",
 			"nook save app | docker load         every tag of app",
@@ -26,14 +24,10 @@ func saveVerb() verb {
 	}
 }
 
-func saveOptions() []option {
-	return []option{{name: "output", short: "o", value: "string", usage: "Write to a file, instead of STDOUT"}}
-}
-
 func (s *shell) save(c *cli.Context) error {
-	output := c.String("output")
-	if output == "" && asTerminal(s.stdout) != nil {
-		return hint.Errorf("use -o FILE, or redirect standard output", "an archive is not written to a terminal")
+	output, err := s.archiveOutput(c)
+	if err != nil {
+		return err
 	}
 	return work(c.Context, func(ctx context.Context) error {
 		nook, err := s.engine(ctx, c)
