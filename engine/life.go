@@ -383,54 +383,6 @@ func (e *Engine) Unpause(ctx context.Context, nameOrID string) error {
 	return e.ask(ctx, nameOrID, containers.Request{Verb: containers.VerbUnpause})
 }
 
-// Wait waits until a container doesn't run and returns its exit code: at once
-// when it has ended before.
-func (e *Engine) Wait(ctx context.Context, nameOrID string) (code int, err error) {
-	ct, err := e.containers.Find(nameOrID)
-	if err != nil {
-		return 0, err
-	}
-	state, err := ct.State()
-	if err != nil {
-		return 0, err
-	}
-	if state.Status == containers.Created {
-		// docker waits for one that was never started too.
-		return e.waitStarted(ctx, ct)
-	}
-	if !state.Status.Live() {
-		return state.ExitCode, nil
-	}
-	result, err := askMonitor(ctx, ct, containers.Request{Verb: containers.VerbWait})
-	if errors.Is(err, ErrNotRunning) {
-		// It ended between the look and the question, or was killed.
-		state, err = ct.State()
-		return state.ExitCode, err
-	}
-	return result.ExitCode, err
-}
-
-// waitStarted waits for the end of a container that is not started yet.
-func (e *Engine) waitStarted(ctx context.Context, ct containers.Container) (int, error) {
-	for {
-		state, err := ct.State()
-		switch {
-		case err != nil:
-			return 0, err
-		case state.Status != containers.Created:
-			return e.Wait(ctx, ct.ID)
-		}
-		if _, err := ct.Config(); err != nil {
-			return 0, err
-		}
-		select {
-		case <-ctx.Done():
-			return 0, ctx.Err()
-		case <-time.After(100 * time.Millisecond):
-		}
-	}
-}
-
 // Attach is the foreground of a container that runs, until it ends.
 func (e *Engine) Attach(ctx context.Context, nameOrID string, streams Streams) (code int, err error) {
 	ct, state, err := e.live(nameOrID)

@@ -265,3 +265,21 @@ func TestLinesOfAWriter(t *testing.T) {
 		t.Errorf("a line of %d bytes, want %d", longest, longestLine)
 	}
 }
+
+// TestCodeOfARemovedContainer: who asked a moment too late gets it too.
+func TestCodeOfARemovedContainer(t *testing.T) {
+	e := loaded(t, "single", nil)
+	id := inBackground(t, e, RunOptions{Remove: true, Interactive: true}, lastWords)
+	ct, state, err := e.live(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	letGo(t, e, id)
+	if code, err := e.diedWith(t.Context(), ct, state); code != 3 || err != nil {
+		t.Errorf("got %d, %v; want 3", code, err)
+	}
+	ct.ID = "another"
+	if _, err := e.diedWith(t.Context(), ct, state); !errors.Is(err, containers.ErrNotFound) {
+		t.Errorf("got %v, want ErrNotFound", err)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"sync"
 
 	"nook/containers"
@@ -54,6 +55,9 @@ func (w *waiting) begin(tail int, match func(line []byte) bool) error {
 		return err
 	}
 	if state.Status == containers.Created {
+		if _, err := w.ct.Config(); errors.Is(err, fs.ErrNotExist) { // a moment ago
+			return w.wrap(fmt.Errorf("container %.12s: %w", w.ct.ID, containers.ErrNotFound))
+		}
 		return hint.Errorf("nook start it first", "container %s: %w: it was never started", w.called, ErrNotRunning)
 	}
 	reader, err := logs.NewReader(w.ct.Path, logs.DefaultLimits(), logs.ReadOptions{
@@ -68,7 +72,7 @@ func (w *waiting) begin(tail int, match func(line []byte) bool) error {
 	w.all.Go(func() {
 		// Asked from the beginning: one that is removed at its end has nobody
 		// left to ask.
-		code, err := w.e.Wait(asking, w.ct.ID)
+		code, err := w.e.waitSince(asking, w.ct, state)
 		if err != nil {
 			code = -1
 		}
