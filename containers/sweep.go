@@ -84,7 +84,7 @@ func (d Dir) sweepNames() error {
 // nobody holds it, and it ended or was never started: its command was killed
 // and its monitor too. One that waits for its start has a state that says so.
 func (c Container) Abandoned(remove bool, s State) bool {
-	if !remove || s.Status.Live() || s.Status == Created && c.hasState() {
+	if !remove || s.Status.Live() || s.Status == Created && c.HasState() {
 		return false
 	}
 	held, err := c.TryLock()
@@ -98,7 +98,7 @@ func (c Container) Abandoned(remove bool, s State) bool {
 // otherwise, or of a container that ran, is none of those.
 func (c Container) CutShort() (is, held bool) {
 	data, err := os.ReadFile(filepath.Join(c.Path, "config.json"))
-	if err != nil || c.hasState() {
+	if err != nil || c.HasState() {
 		return false, false
 	}
 	var cfg Config
@@ -111,7 +111,9 @@ func (c Container) CutShort() (is, held bool) {
 	return true, err != nil
 }
 
-func (c Container) hasState() bool {
+// HasState tells whether a state was written: one that is removed at its end
+// has none before it runs and, when it ended in no time, none at all.
+func (c Container) HasState() bool {
 	_, err := os.Lstat(filepath.Join(c.Path, "state.json"))
 	return err == nil
 }
@@ -130,7 +132,7 @@ func (c Container) sweepAbandoned() error {
 		return err
 	}
 	state, err := c.State()
-	if err != nil || !cfg.Remove || state.Status.Live() || state.Status == Created && c.hasState() {
+	if err != nil || !cfg.Remove || state.Status.Live() || state.Status == Created && c.HasState() {
 		return err
 	}
 	c.RemoveSocket(state)

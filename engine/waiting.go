@@ -55,7 +55,8 @@ func (w *waiting) begin(tail int, match func(line []byte) bool) error {
 		return err
 	}
 	if state.Status == containers.Created {
-		if _, err := w.ct.Config(); errors.Is(err, fs.ErrNotExist) { // a moment ago
+		// Removed a moment ago, or in a moment.
+		if _, err := w.ct.Config(); errors.Is(err, fs.ErrNotExist) || w.cfg.Remove && !w.ct.HasState() {
 			return w.wrap(fmt.Errorf("container %.12s: %w", w.ct.ID, containers.ErrNotFound))
 		}
 		return hint.Errorf("nook start it first", "container %s: %w: it was never started", w.called, ErrNotRunning)
