@@ -75,8 +75,8 @@ func newTestHost(t *testing.T, m mode) *host {
 
 // cmd is a command in the test's environment.
 func (h *host) cmd(name string, args ...string) *exec.Cmd {
-	if name == "nook" {
-		name = filepath.Join(h.bin, "nook")
+	if name == "nook" || name == "refuse" {
+		name = filepath.Join(h.bin, name)
 	}
 	cmd := exec.Command(name, args...)
 	cmd.Env = h.env()

@@ -14,20 +14,18 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"nook/internal/frame"
 	"nook/internal/testenv"
 )
 
 // bindRefused is a filter that refuses to bind a socket whose address has that
 // many bytes, 0 for any: a file system without sockets.
-func bindRefused(path string) []rule {
+func bindRefused(path string) []string {
 	if path == "" {
-		return []rule{{first: unix.SYS_BIND, errno: unix.EPERM}}
+		return []string{"bind=EPERM"}
 	}
 	const family, end = 2, 1 // struct sockaddr_un: the family before the path, a NUL behind it
-	return []rule{{first: unix.SYS_BIND, look: true, arg: 2, mask: ^uint32(0), value: uint32(family + len(path) + end), errno: unix.EPERM}}
+	return []string{fmt.Sprintf("bind:2&0xffffffff==%d=EPERM", family+len(path)+end)}
 }
 
 // running is a container that waits for the end of its standard input.
@@ -41,7 +39,7 @@ type running struct {
 // runCat starts a container and waits until its monitor has written its state.
 func runCat(t *testing.T, n *nested) running {
 	t.Helper()
-	r := running{cmd: n.cmd("nook", "run", "--rm", "-i", "busybox", "sh", "-c", "echo ready; cat")}
+	r := running{cmd: n.nook("run", "--rm", "-i", "busybox", "sh", "-c", "echo ready; cat")}
 	in, err := r.cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -51,7 +49,7 @@ func runCat(t *testing.T, n *nested) running {
 		t.Fatal(err)
 	}
 	r.cmd.Stderr = os.Stderr
-	if err := withRules(n.rules, r.cmd.Start); err != nil {
+	if err := r.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	lines := bufio.NewReader(out)
@@ -112,7 +110,7 @@ func TestNestedControlSocket(t *testing.T) {
 	const beside = "/proc/self/fd/4/sock"
 	for _, test := range []struct {
 		name  string
-		rules []rule
+		rules []string
 		want  string // of %: the container's id
 	}{
 		{"beside the record", nil, "sock"},
@@ -145,7 +143,7 @@ func TestNestedControlSocket(t *testing.T) {
 		n := newNested(t, outer{})
 		n.ids = "single"
 		n.rules = bindRefused("")
-		wantFinding(t, n.do(t, n.cmd("nook", "info", "--format", "json")).out, "sockets", "none", "bind a unix socket: operation not permitted", true)
+		wantFinding(t, n.do(t, n.nook("info", "--format", "json")).out, "sockets", "none", "bind a unix socket: operation not permitted", true)
 	})
 }
 
@@ -194,7 +192,7 @@ func TestNestedRuntimeDir(t *testing.T) {
 		}
 		defer os.Remove(filepath.Join(n.dir, "tmp", fallback))
 		n.rules = bindRefused("/proc/self/fd/4/sock")
-		cmd := n.cmd("nook", "run", "--rm", "busybox", "sh", "-c", "echo ok; sleep 0.1; echo end")
+		cmd := n.nook("run", "--rm", "busybox", "sh", "-c", "echo ok; sleep 0.1; echo end")
 		cmd.Env = append(cmd.Env, "XDG_RUNTIME_DIR=")
 		want(t, "output", n.do(t, cmd).out, "ok\nend\n")
 	})

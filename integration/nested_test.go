@@ -37,7 +37,7 @@ func outers() []outer {
 type nested struct {
 	*host
 	outer outer
-	rules []rule // calls that are refused in it
+	rules []string // what refuse(1) refuses in it
 	extra []string
 }
 
@@ -78,17 +78,33 @@ type answered struct {
 func (n *nested) sh(t *testing.T, script string) answered {
 	t.Helper()
 	args := append(append([]string{}, n.outer.unshare...), n.extra...)
-	args = append(args, "-m", "-p", "-f", "--mount-proc", "sh", "-c", script)
-	return n.do(t, n.cmd("unshare", args...))
+	args = append(args, "-m", "-p", "-f", "--mount-proc")
+	// Its root makes the filter, and so needs no no_new_privs.
+	return n.do(t, n.cmd("unshare", append(args, n.refusing("sh", "-c", script)...)...))
 }
 
-// do runs a command with the calls of n.rules refused.
+// refusing is a command with the calls of n.rules refused.
+func (n *nested) refusing(command ...string) []string {
+	if len(n.rules) == 0 {
+		return command
+	}
+	return append(append(append([]string{"refuse"}, n.rules...), "--"), command...)
+}
+
+// nook is a command of nook outside of any container, with the calls of n.rules
+// refused.
+func (n *nested) nook(args ...string) *exec.Cmd {
+	command := n.refusing(append([]string{"nook"}, args...)...)
+	return n.cmd(command[0], command[1:]...)
+}
+
+// do runs a command.
 func (n *nested) do(t *testing.T, cmd *exec.Cmd) answered {
 	t.Helper()
 	cmd.Env = append(cmd.Env, "BUSYBOX="+n.archive(), "WORK="+n.dir)
 	var out, said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &said
-	err := withRules(n.rules, cmd.Run)
+	err := cmd.Run()
 	if exit, ok := errors.AsType[*exec.ExitError](err); err != nil && (!ok || !exit.Exited()) {
 		t.Fatalf("%s: %v\n%s", cmd, err, said.String())
 	}

@@ -3,6 +3,12 @@
 //
 //	refuse openat2=ENOSYS clone3=EPERM -- nook run --rm busybox true
 //
+// A call is a name of the table below or a number, or two numbers and all that
+// is between them. What follows a colon looks at the lower half of an argument
+// (0 is the first), and refuses only what matches:
+//
+//	refuse 424-484=ENOSYS 'clone:0&0x10000000==0x10000000=EPERM' -- COMMAND
+//
 // The filter needs no_new_privs when refuse has no CAP_SYS_ADMIN; setuid
 // helpers such as newuidmap then don't work either.
 package main
@@ -14,6 +20,7 @@ import (
 	"os/exec"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"unsafe"
 
@@ -23,6 +30,8 @@ import (
 // calls are the ones that some step of nook has a substitute for.
 var calls = map[string]uint32{
 	"clone3":            unix.SYS_CLONE3,
+	"bind":              unix.SYS_BIND,
+	"clone":             unix.SYS_CLONE,
 	"close_range":       unix.SYS_CLOSE_RANGE,
 	"copy_file_range":   unix.SYS_COPY_FILE_RANGE,
 	"execveat":          unix.SYS_EXECVEAT,
@@ -43,12 +52,13 @@ var calls = map[string]uint32{
 	"pivot_root":        unix.SYS_PIVOT_ROOT,
 	"renameat2":         unix.SYS_RENAMEAT2,
 	"setns":             unix.SYS_SETNS,
+	"statfs":            unix.SYS_STATFS,
 	"unshare":           unix.SYS_UNSHARE,
 }
 
 var errnos = map[string]unix.Errno{
 	"EPERM": unix.EPERM, "ENOSYS": unix.ENOSYS, "EINVAL": unix.EINVAL,
-	"EACCES": unix.EACCES, "ENOSPC": unix.ENOSPC, "EOPNOTSUPP": unix.EOPNOTSUPP,
+	"EACCES": unix.EACCES, "ENODEV": unix.ENODEV, "ENOSPC": unix.ENOSPC, "EOPNOTSUPP": unix.EOPNOTSUPP,
 }
 
 func main() {
@@ -79,25 +89,82 @@ func refuse(args []string) error {
 	return fmt.Errorf("exec %s: %w", path, unix.Exec(path, command, os.Environ()))
 }
 
-// program compiles "openat2=ENOSYS" and the like.
-func program(rules []string) ([]unix.SockFilter, error) {
-	const offNumber = 0 // in struct seccomp_data
-	f := []unix.SockFilter{{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: offNumber}}
-	for _, r := range rules {
-		call, errno, _ := strings.Cut(r, "=")
-		number, ok := calls[call]
-		if !ok {
-			return nil, fmt.Errorf("no call %q in the table", call)
-		}
-		code, ok := errnos[errno]
-		if !ok {
-			return nil, fmt.Errorf("no error %q in the table", errno)
-		}
-		f = append(f,
-			unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: number, Jf: 1},
-			unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(code)})
+// rule is one word before the --.
+type rule struct {
+	first, last uint32
+	// look says that only calls with arg&mask == value are meant.
+	look             bool
+	arg, mask, value uint32
+	errno            unix.Errno
+}
+
+// parse reads CALL[-CALL][:ARG&MASK==VALUE]=ERRNO.
+func parse(word string) (r rule, err error) {
+	end := strings.LastIndex(word, "=")
+	if end < 0 {
+		return r, fmt.Errorf("%q is not CALL=ERRNO", word)
 	}
-	return append(f, unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW}), nil
+	var ok bool
+	if r.errno, ok = errnos[word[end+1:]]; !ok {
+		return r, fmt.Errorf("no error %q in the table", word[end+1:])
+	}
+	call, condition, look := strings.Cut(word[:end], ":")
+	if r.look = look; look {
+		if _, err := fmt.Sscanf(condition, "%d&%v==%v", &r.arg, &r.mask, &r.value); err != nil {
+			return r, fmt.Errorf("%q is not ARG&MASK==VALUE: %w", condition, err)
+		}
+	}
+	if r.first, ok = calls[call]; ok {
+		r.last = r.first
+		return r, nil
+	}
+	first, last, ok := strings.Cut(call, "-")
+	if !ok {
+		last = first
+	}
+	for _, n := range []struct {
+		text string
+		to   *uint32
+	}{{first, &r.first}, {last, &r.last}} {
+		number, err := strconv.ParseUint(n.text, 10, 32)
+		if err != nil {
+			return r, fmt.Errorf("no call %q in the table", call)
+		}
+		*n.to = uint32(number)
+	}
+	return r, nil
+}
+
+// program compiles the words before the --. The offsets are those of struct
+// seccomp_data.
+func program(words []string) ([]unix.SockFilter, error) {
+	const offNumber, offArgs = 0, 16
+	load := func(offset uint32) unix.SockFilter {
+		return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: offset}
+	}
+	ret := func(v uint32) unix.SockFilter { return unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: v} }
+	var code []unix.SockFilter
+	for _, word := range words {
+		r, err := parse(word)
+		if err != nil {
+			return nil, err
+		}
+		tail := []unix.SockFilter{ret(unix.SECCOMP_RET_ERRNO | uint32(r.errno))}
+		if r.look {
+			tail = []unix.SockFilter{
+				load(offArgs + 8*r.arg), // both machines are little endian
+				{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: r.mask},
+				{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: r.value, Jf: 1},
+				tail[0],
+			}
+		}
+		past := uint8(len(tail))
+		code = append(code, load(offNumber),
+			unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JGE | unix.BPF_K, K: r.first, Jf: past + 1},
+			unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JGT | unix.BPF_K, K: r.last, Jt: past})
+		code = append(code, tail...)
+	}
+	return append(code, ret(unix.SECCOMP_RET_ALLOW)), nil
 }
 
 func install(filter []unix.SockFilter) error {
