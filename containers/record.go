@@ -86,6 +86,8 @@ type Config struct {
 	TTY       bool    `json:"tty"`
 	Network   string  `json:"network"`
 	Mounts    []Mount `json:"mounts,omitempty"`
+	ShmSize   int64   `json:"shmSize,omitempty"`   // of /dev/shm, in bytes; 0: 64 MiB
+	LayerSize int64   `json:"layerSize,omitempty"` // the writable layer's limit in bytes; 0: none
 }
 
 // RestartPolicy says when a container that ended is started again.

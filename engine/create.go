@@ -175,6 +175,9 @@ func (e *Engine) config(o RunOptions, img images.Image, image *images.ImageConfi
 	if err := whole(cfg); err != nil {
 		return nil, err
 	}
+	if err := limit(cfg, o); err != nil {
+		return nil, err
+	}
 	var err error
 	cfg.Mounts, err = mounts(o)
 	return cfg, err

@@ -100,13 +100,16 @@ func hostConfig(cfg *containers.Config) HostConfig {
 		}},
 		NetworkMode: cfg.Network, PortBindings: map[string][]PortBinding{},
 		RestartPolicy: InspectedPolicy{cfg.Restart.Name, cfg.Restart.Retries}, AutoRemove: cfg.Remove,
-		CgroupnsMode: "private", IpcMode: "private", ReadonlyRootfs: cfg.ReadOnly, ShmSize: shmSize,
+		CgroupnsMode: "private", IpcMode: "private", ReadonlyRootfs: cfg.ReadOnly, ShmSize: shmOf(cfg),
 	}
 	if out.RestartPolicy.Name == "" {
 		out.RestartPolicy.Name = "no"
 	}
 	if cfg.Init {
 		out.Init = &cfg.Init
+	}
+	if cfg.LayerSize > 0 {
+		out.StorageOpt = map[string]string{"size": strconv.FormatInt(cfg.LayerSize, 10)}
 	}
 	for _, m := range cfg.Mounts {
 		switch m.Type {

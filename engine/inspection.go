@@ -91,8 +91,9 @@ type HostConfig struct {
 	Tmpfs           map[string]string `json:",omitempty"`
 	UTSMode         string
 	UsernsMode      string
-	ShmSize         int64 // bytes
-	Init            *bool `json:",omitempty"`
+	ShmSize         int64             // bytes
+	StorageOpt      map[string]string `json:",omitempty"`
+	Init            *bool             `json:",omitempty"`
 	Memory          int64
 	NanoCpus        int64
 	PidsLimit       *int64

@@ -36,18 +36,21 @@ type Bar interface {
 
 // RunOptions is what docker's users know as the flags of run.
 type RunOptions struct {
-	Image       string
-	Command     []string // after the image; replaces CMD
-	Name        string
-	Env         []string // KEY=VALUE, or KEY to hand on the caller's; later wins
-	WorkDir     string
-	User        string  // name|uid[:group|gid]
-	Entrypoint  *string // nil: the image's; "" : none
-	Hostname    string
-	ReadOnly    bool
-	Tmpfs       []string // DST[:options]
-	Volumes     []string // SRC:DST[:options]
-	Network     string   // none or host
+	Image      string
+	Command    []string // after the image; replaces CMD
+	Name       string
+	Env        []string // KEY=VALUE, or KEY to hand on the caller's; later wins
+	WorkDir    string
+	User       string  // name|uid[:group|gid]
+	Entrypoint *string // nil: the image's; "" : none
+	Hostname   string
+	ReadOnly   bool
+	Tmpfs      []string // DST[:options]
+	Volumes    []string // SRC:DST[:options]
+	ShmSize    int64    // of /dev/shm, in bytes; 0: 64 MiB
+	// LayerSize is the writable layer's limit in bytes, 0: none. It needs Remove.
+	LayerSize   int64
+	Network     string // none or host
 	Labels      map[string]string
 	CIDFile     string
 	Init        bool

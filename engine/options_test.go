@@ -136,6 +136,7 @@ func TestTmpfsOptions(t *testing.T) {
 		"":                       {usual, "mode=1777"},
 		"size=64m":               {usual, "size=64m,mode=1777"},
 		"size=64m,mode=700,exec": {unix.MS_NOSUID | unix.MS_NODEV, "size=64m,mode=700"},
+		"size=50%,nr_inodes=1k":  {usual, "size=50%,nr_inodes=1k,mode=1777"},
 		"ro,suid,dev":            {unix.MS_NOEXEC | unix.MS_RDONLY, "mode=1777"},
 		"ro,rw,,defaults":        {usual, "mode=1777"},
 		"uid=1000,gid=50":        {usual, "uid=1000,gid=50,mode=1777"},
@@ -144,7 +145,8 @@ func TestTmpfsOptions(t *testing.T) {
 			t.Errorf("%q: %#x %q, %v; want %#x %q", options, flags, data, err, want.flags, want.data)
 		}
 	}
-	for _, options := range []string{"nosuch", "size", "size=", "mpol=default", "size=1,lowerdir=/x", "context=x"} {
+	for _, options := range []string{"nosuch", "size", "size=", "mpol=default", "size=1,lowerdir=/x", "context=x",
+		"size=lots", "size=k", "size=10x", "size=-1", "size=%", "size=99999999999999999999", "mode=rwx", "mode=17777", "mode=8", "uid=root", "nr_inodes=5%"} {
 		if _, _, err := tmpfsOptions(options); hint.Of(err) == "" {
 			t.Errorf("%q: %v, want an error with a hint", options, err)
 		}

@@ -28,6 +28,10 @@ func refusesOverlay(err error) bool {
 // stepDown takes the next step for a container whose overlay was refused.
 func (e *Engine) stepDown(ctx context.Context, h held, why error) error {
 	cfg := h.cfg
+	if cfg.LayerSize > 0 {
+		return hint.Wrap(fmt.Errorf("limit the writable layer: an overlay with a tmpfs is refused here: %w", why),
+			"leave out --storage-opt; see nook info for what this host allows")
+	}
 	// EINVAL is what overlayfs says to an upper directory that it can't use.
 	if cfg.Remove && cfg.Rootfs == string(rootfs.Overlay) && errors.Is(why, unix.EINVAL) {
 		cfg.Rootfs = string(rootfs.OverlayTmpfs)

@@ -4,19 +4,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"nook/cgroups"
 	"nook/containers"
-	"nook/internal/hint"
 	"nook/namespaces"
 	"nook/rootfs"
 )
-
-// shmSize is docker's size of /dev/shm, in bytes.
-const shmSize = 64 << 20
 
 // rootFor describes the root file system of a container to pid 1, which has
 // the layers open under the numbers that it is given.
@@ -25,7 +20,7 @@ func (e *Engine) rootFor(number func() int, ct containers.Container, cfg *contai
 		Kind: rootfs.Kind(cfg.Rootfs), Dir: ct.Path, Volatile: cfg.Remove,
 		ReadOnly: cfg.ReadOnly, OwnNet: cfg.Network != "host",
 		CgroupV2: cgroups.Hierarchy() == cgroups.Unified,
-		TTYGroup: e.ttyGroup(), ShmSize: shmSize, Exists: exists,
+		TTYGroup: e.ttyGroup(), ShmSize: shmOf(cfg), UpperSize: cfg.LayerSize, Exists: exists,
 	}
 	// Pid 1 opens them itself.
 	at := func(elem ...string) rootfs.Dir { return rootfs.Dir{Path: filepath.Join(elem...), FD: number()} }
@@ -122,46 +117,4 @@ func etc(cfg *containers.Config) map[string]string {
 		resolv = nil
 	}
 	return map[string]string{"hosts": hosts, "hostname": cfg.Hostname + "\n", "resolv.conf": string(resolv)}
-}
-
-// tmpfsOptions reads docker's --tmpfs options: those of tmpfs(5) and the
-// flags of mount(8).
-func tmpfsOptions(options string) (flags uintptr, data string, err error) {
-	flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
-	known := map[string]struct {
-		set, clear uintptr
-	}{
-		"ro": {set: unix.MS_RDONLY}, "rw": {clear: unix.MS_RDONLY},
-		"nosuid": {set: unix.MS_NOSUID}, "suid": {clear: unix.MS_NOSUID},
-		"nodev": {set: unix.MS_NODEV}, "dev": {clear: unix.MS_NODEV},
-		"noexec": {set: unix.MS_NOEXEC}, "exec": {clear: unix.MS_NOEXEC},
-		"noatime": {set: unix.MS_NOATIME}, "nodiratime": {set: unix.MS_NODIRATIME},
-		"strictatime": {set: unix.MS_STRICTATIME}, "relatime": {set: unix.MS_RELATIME},
-		"sync": {set: unix.MS_SYNCHRONOUS}, "defaults": {},
-	}
-	var rest []string
-	for o := range strings.SplitSeq(options, ",") {
-		if o == "" {
-			continue
-		}
-		if k, ok := known[o]; ok {
-			flags = flags&^k.clear | k.set
-			continue
-		}
-		key, value, has := strings.Cut(o, "=")
-		switch key {
-		case "size", "nr_blocks", "nr_inodes", "mode", "uid", "gid":
-		default:
-			has = false
-		}
-		if !has || value == "" {
-			return 0, "", hint.Errorf("it takes size=, mode=, uid=, gid=, nr_inodes=, nr_blocks=, ro, exec, suid, dev",
-				"--tmpfs option %q is not known", o)
-		}
-		rest = append(rest, o)
-	}
-	if !strings.Contains(","+strings.Join(rest, ","), ",mode=") {
-		rest = append(rest, "mode=1777")
-	}
-	return flags, strings.Join(rest, ","), nil
 }

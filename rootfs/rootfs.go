@@ -58,6 +58,9 @@ type Root struct {
 	Upper, Work Dir
 	// UpperMode is the mode of / itself, for OverlayTmpfs.
 	UpperMode uint32
+	// UpperSize is how much the writable layer takes at most, in bytes, for
+	// OverlayTmpfs; 0: half of the memory, as tmpfs(5) has it.
+	UpperSize int64
 	// Volatile leaves out all waiting for the disk (overlayfs "volatile").
 	Volatile bool
 	// ReadOnly makes the root read-only when all mount points are made.
@@ -142,7 +145,11 @@ func (r *Root) Mount(p *raw.Program) {
 }
 
 func (r *Root) tmpfsUpper(p *raw.Program) {
-	p.Call("mount a tmpfs for the writable layer", unix.SYS_MOUNT, "tmpfs", r.Dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=700")
+	options := "mode=700"
+	if r.UpperSize > 0 {
+		options += ",size=" + strconv.FormatInt(r.UpperSize, 10)
+	}
+	p.Call("mount a tmpfs for the writable layer", unix.SYS_MOUNT, "tmpfs", r.Dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, options)
 	for name, to := range map[string]*Dir{"upper": &r.Upper, "work": &r.Work} {
 		dir := path.Join(r.Dir, name)
 		to.Path = dir

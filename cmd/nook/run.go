@@ -59,8 +59,10 @@ func createOptions() []option {
 		option{name: "read-only", usage: "Mount the container's root filesystem as read only"},
 		option{name: "restart", value: "string", usage: "Restart policy to apply when a container exits: no, on-failure[:N], always, unless-stopped"},
 		option{name: "rm", usage: "Automatically remove the container when it exits"},
+		option{name: "shm-size", value: "bytes", usage: "Size of /dev/shm (default 64m)"},
 		option{name: "stop-signal", value: "string", usage: "Signal to stop the container"},
 		option{name: "stop-timeout", value: "int", usage: "Timeout (in seconds) to stop a container"},
+		option{name: "storage-opt", value: "list", usage: "Storage driver options for the container: size=N limits the writable layer, with --rm"},
 		option{name: "tmpfs", value: "list", usage: "Mount a tmpfs directory: DST[:options]"},
 		option{name: "tty", short: "t", usage: "Allocate a pseudo-TTY"},
 		option{name: "user", short: "u", value: "string", usage: "Username or UID (format: <name|uid>[:<group|gid>])"},
@@ -175,6 +177,9 @@ func (s *shell) readRunOptions(c *cli.Context) (engine.RunOptions, error) {
 		StopSignal:  c.String("stop-signal"),
 	}
 	if err := readEnd(c, &o); err != nil {
+		return none, err
+	}
+	if err := readSizes(c, &o); err != nil {
 		return none, err
 	}
 	if o.Pull, err = readPull(c.String("pull")); err != nil {
