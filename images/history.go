@@ -1,8 +1,13 @@
 package images
 
 import (
+	"context"
+	"encoding/json"
+	"fmt"
 	"slices"
 	"time"
+
+	"nook/images/registry"
 )
 
 // Step is one step in the making of an image, as docker history shows it.
@@ -57,3 +62,34 @@ func (s *Store) History(img Image, sizes []int64) ([]Step, error) {
 
 // RawManifest is the manifest of an image as it came.
 func (s *Store) RawManifest(img Image) ([]byte, error) { return s.readBlob(img.Manifest.Digest) }
+
+// IndexOf is the digest of the index that img was chosen from when it was
+// pulled, "" for none: the store keeps the image alone. A digest that is img's
+// own means no other document.
+func (img *Image) IndexOf(ref Reference) string {
+	if len(img.Indexes) == 0 || ref.Digest == img.Manifest.Digest {
+		return ""
+	}
+	if ref.Digest != "" {
+		return ref.Digest
+	}
+	return img.Indexes[len(img.Indexes)-1]
+}
+
+// RemoteManifest is the document that ref means in its registry: a manifest or
+// an index, of whatever kind. It is JSON, and has the digest of ref if that has
+// one.
+func RemoteManifest(ctx context.Context, from Remote, ref Reference) ([]byte, error) {
+	reference := ref.Tag
+	if ref.Digest != "" {
+		reference = ref.Digest
+	}
+	m, err := from.Manifest(ctx, reference, append(manifestTypes(), "*/*;q=0.5"))
+	if err != nil {
+		return nil, err
+	}
+	if !json.Valid(m.Body) {
+		return nil, fmt.Errorf("%w: what it sends is no JSON", registry.ErrProtocol)
+	}
+	return m.Body, nil
+}

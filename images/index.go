@@ -78,6 +78,9 @@ func (s *Store) images(idx *index) []Image {
 		if of := entry.Annotations[annotationIndex]; of != "" && !slices.Contains(list[i].Indexes, of) {
 			list[i].Indexes = append(list[i].Indexes, of)
 		}
+		if from := entry.Annotations[annotationSource]; from != "" && !slices.Contains(list[i].Sources, from) {
+			list[i].Sources = append(list[i].Sources, from)
+		}
 		if name := entryName(entry); name != "" && !slices.Contains(list[i].Names, name) {
 			list[i].Names = append(list[i].Names, name)
 		}

@@ -131,9 +131,10 @@ func (s *Store) pull(ctx context.Context, from Remote, ref Reference, opts PullO
 		return Pulled{}, err
 	}
 	pulled := Pulled{Digest: c.desc.Digest}
+	c.annotations = map[string]string{annotationSource: ref.Repository()}
 	if p.index != "" {
 		pulled.Digest = p.index
-		c.annotations = map[string]string{annotationIndex: p.index}
+		c.annotations[annotationIndex] = p.index
 	}
 	if pulled.Updated, err = s.isNews(ref, c.desc.Digest); err != nil {
 		return Pulled{}, err

@@ -42,7 +42,10 @@ const (
 	annotationUnpacked = "nook.unpacked"
 	// annotationIndex is the digest of the index that a name meant when it was
 	// pulled: name@DIGEST finds the image.
-	annotationIndex  = "nook.index"
+	annotationIndex = "nook.index"
+	// annotationSource is the repository that the image was pulled from, which
+	// need not be that of its name.
+	annotationSource = "nook.source"
 	annotationPrefix = "nook."
 )
 

@@ -97,6 +97,8 @@ type Image struct {
 	// Indexes are the digests of the indexes that its names meant when they
 	// were pulled.
 	Indexes []string
+	// Sources are the repositories that it was pulled from.
+	Sources []string
 	// Annotations are those set on the entry with Annotate or Import.
 	Annotations map[string]string
 }

@@ -112,7 +112,10 @@ func manifestInspectVerb() verb {
 		usage: "IMAGE",
 		min:   1,
 		max:   1,
-		run:   (*shell).manifestInspect,
+		examples: []string{
+			"nook manifest inspect debian    an image that isn't here, or of several platforms: the registry's",
+		},
+		run: (*shell).manifestInspect,
 		options: func() []option {
 			return nil
 		},

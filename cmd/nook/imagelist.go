@@ -16,6 +16,7 @@ type keeper interface {
 	Save(ctx context.Context, w io.Writer, names []string) error
 	History(ctx context.Context, name string) ([]images.Step, error)
 	Manifest(ctx context.Context, name string) ([]byte, error)
+	Search(ctx context.Context, term string) ([]string, error)
 	PruneImages(context.Context, engine.ImagePruneOptions) (engine.PrunedImages, error)
 	DiskUsage(context.Context) (*engine.DiskUsage, error)
 	Check(context.Context, engine.CheckOptions) (*engine.Checked, error)

@@ -29,6 +29,7 @@ func verbs() []verb {
 		pushVerb(),
 		loginVerb(),
 		logoutVerb(),
+		searchVerb(),
 		imagesVerb(),
 		versionVerb(),
 		infoVerb(),

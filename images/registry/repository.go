@@ -10,7 +10,6 @@ import (
 	"io"
 	"mime"
 	"net/http"
-	"net/url"
 	"strings"
 	"sync"
 
@@ -20,9 +19,6 @@ import (
 // MaxManifest is how long a manifest may be, in bytes: the specification asks
 // registries to take 4 MiB.
 const MaxManifest = 4 << 20
-
-// maxTags bounds what a registry may list.
-const maxTags = 100_000
 
 // Repository is one in a registry, wherever that is.
 type Repository struct {
@@ -182,41 +178,13 @@ func (r *Repository) Tags(ctx context.Context) ([]string, error) {
 
 func (p place) tags(ctx context.Context) ([]string, error) {
 	var all []string
-	next := "/v2/" + p.path + "/tags/list"
-	for next != "" {
-		resp, err := p.do(ctx, call{method: http.MethodGet, path: next, scope: pullScope(p.path)})
-		if err != nil {
-			return nil, err
-		}
+	err := p.pages(ctx, call{method: http.MethodGet, path: "/v2/" + p.path + "/tags/list", scope: pullScope(p.path)}, "tags", func(data []byte) (int, error) {
 		var page struct {
 			Tags []string `json:"tags"`
 		}
-		err = json.NewDecoder(io.LimitReader(resp.Body, MaxManifest)).Decode(&page)
-		_ = resp.Body.Close()
-		if err != nil {
-			return nil, fmt.Errorf("%w: %s lists tags: %w", ErrProtocol, p.address, err)
-		}
+		err := json.Unmarshal(data, &page)
 		all = append(all, page.Tags...)
-		if len(all) > maxTags {
-			return nil, fmt.Errorf("%w: %s lists over %d tags", ErrSize, p.address, maxTags)
-		}
-		if next, err = p.nextPage(resp.Header.Get("Link"), len(page.Tags)); err != nil {
-			return nil, err
-		}
-	}
-	return all, nil
-}
-
-// nextPage reads RFC 5988's <…>; rel="next". A page without tags ends the list
-// whatever it says.
-func (p place) nextPage(link string, count int) (string, error) {
-	target, _, found := strings.Cut(strings.TrimPrefix(strings.TrimSpace(link), "<"), ">")
-	if !found || count == 0 || !strings.Contains(link, "next") {
-		return "", nil
-	}
-	u, err := url.Parse(target)
-	if err != nil || u.Host != "" && u.Host != p.address {
-		return "", fmt.Errorf("%w: %s continues its tags at %q", ErrProtocol, p.address, oneLine(target))
-	}
-	return (&url.URL{Path: u.Path, RawQuery: u.RawQuery}).String(), nil
+		return len(page.Tags), err
+	})
+	return all, err
 }

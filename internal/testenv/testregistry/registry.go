@@ -242,6 +242,8 @@ func (r *Registry) Serve(w http.ResponseWriter, req *http.Request) {
 		http.NotFound(w, req)
 	case rest == "":
 		w.WriteHeader(http.StatusOK)
+	case rest == "_catalog":
+		r.catalog(w, req)
 	case strings.HasSuffix(rest, "/tags/list"):
 		r.tags(w, req, strings.TrimSuffix(rest, "/tags/list"))
 	default:
@@ -318,10 +320,28 @@ func (r *Registry) tags(w http.ResponseWriter, req *http.Request, repo string) {
 			tags = append(tags, ref)
 		}
 	}
-	slices.Sort(tags)
-	if len(tags) > 2 { // pages of two
-		tags = tags[:2]
-		w.Header().Set("Link", fmt.Sprintf(`</v2/%s/tags/list?last=%s>; rel="next"`, repo, tags[1]))
-	}
+	tags = page(w, "/v2/"+repo+"/tags/list", tags)
 	_ = json.NewEncoder(w).Encode(map[string]any{"name": repo, "tags": tags})
+}
+
+func (r *Registry) catalog(w http.ResponseWriter, req *http.Request) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var repos []string
+	for repo := range r.manifests {
+		if repo > req.URL.Query().Get("last") {
+			repos = append(repos, repo)
+		}
+	}
+	_ = json.NewEncoder(w).Encode(map[string]any{"repositories": page(w, "/v2/_catalog", repos)})
+}
+
+// page is the first of a list's pages, of two each.
+func page(w http.ResponseWriter, path string, list []string) []string {
+	slices.Sort(list)
+	if len(list) > 2 {
+		list = list[:2]
+		w.Header().Set("Link", fmt.Sprintf(`<%s?last=%s>; rel="next"`, path, list[1]))
+	}
+	return list
 }
