@@ -12,7 +12,8 @@ var floors = map[string]float64{
 
 	"engine": 8,
 
-	"build": 7,
+	"build":            7,
+	"build/dockerfile": 1,
 
 	"containers/monitor": 6,
 	"containers/pid1":    6,
