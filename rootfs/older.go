@@ -74,8 +74,10 @@ func (r *Root) either(p *raw.Program, setattr bool, modern, older func()) {
 // older is a tree that mount(2) binds.
 type older struct {
 	host           bool // source is relative to the host's root
+	open           bool // source is "." of the directory open in r.src
 	source, target string
 	shallow        bool   // without what is mounted below it
+	private        bool   // the host's mounts below it don't follow later
 	attr           uint64 // MOUNT_ATTR_*, of which those of the first byte are MS_* too
 	// below are the mounts of the host below the source, by their place in
 	// the container, that get the attributes too.
@@ -100,7 +102,10 @@ func (r *Root) byMount(p *raw.Program, o older) {
 		// were locked together when the user namespace got its copy.
 		flags = unix.MS_BIND
 	}
-	if o.host {
+	switch {
+	case o.open:
+		p.Call("enter the source of "+o.target, unix.SYS_FCHDIR, r.src)
+	case o.host:
 		p.Call("enter the host's root", unix.SYS_FCHDIR, r.old)
 	}
 	name := "bind " + o.target
@@ -108,8 +113,11 @@ func (r *Root) byMount(p *raw.Program, o older) {
 		name = "bind " + o.target + " read-only (mount_setattr(2) is refused here, so nothing may be mounted below it)"
 	}
 	p.Call(name, unix.SYS_MOUNT, o.source, o.target, "", flags, 0)
-	if o.host {
+	if o.host || o.open {
 		p.Call("enter /", unix.SYS_CHDIR, "/")
+	}
+	if o.private {
+		p.Call("keep "+o.target+" to the container", unix.SYS_MOUNT, "", o.target, "", unix.MS_REC|unix.MS_PRIVATE, 0)
 	}
 	if o.attr == 0 {
 		return

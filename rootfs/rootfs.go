@@ -85,7 +85,7 @@ type Root struct {
 	// isn't there.
 	Exists func(path string) bool
 
-	old, dir, fd, at, wd raw.Reg
+	old, dir, fd, at, wd, src raw.Reg
 
 	noOpenat2   bool // for tests: as if openat2(2) were refused
 	noNewMounts bool // for tests: as if open_tree(2) and its kin were
@@ -96,19 +96,6 @@ type Dir struct {
 	Path string
 	// FD is the number of an open descriptor, which the steps replace.
 	FD int
-}
-
-// Bind is a file or directory of the host that is seen inside.
-type Bind struct {
-	// Source is absolute and free of symlinks.
-	Source string
-	// Target is absolute, in the container.
-	Target string
-	// Dir says that the source is a directory.
-	Dir      bool
-	ReadOnly bool // recursively: mount_setattr(2), Linux 5.12
-	// NoRecurse leaves out the mounts below the source.
-	NoRecurse bool
 }
 
 // Tmpfs is a file system in memory.
@@ -201,7 +188,7 @@ func (r *Root) options() string {
 func (r *Root) Enter(p *raw.Program) {
 	r.old = p.Call("open the host's root", unix.SYS_OPENAT, unix.AT_FDCWD, "/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0).Save()
 	r.dir = p.Call("open the new root", unix.SYS_OPENAT, unix.AT_FDCWD, ".", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0).Save()
-	r.fd, r.at, r.wd = p.Register(), p.Register(), p.Register()
+	r.fd, r.at, r.wd, r.src = p.Register(), p.Register(), p.Register(), p.Register()
 	p.Call("chroot", unix.SYS_CHROOT, ".")
 }
 
@@ -258,17 +245,31 @@ func (r *Root) ordinary(p *raw.Program, dir string) {
 }
 
 // mounts adds the tmpfs and binds whose target lies below one of the kernel's
-// trees, or, for "", below none.
+// trees, or, for "", below none: those that lie higher first, as one of them
+// may be where another's place is.
 func (r *Root) mounts(p *raw.Program, tree string) {
-	for _, t := range r.Tmpfs {
-		if treeOf(t.Target) == tree {
-			r.tmpfs(p, t)
+	if len(r.Binds)+len(r.Tmpfs) == 0 {
+		return
+	}
+	type mount struct {
+		depth int
+		add   func()
+	}
+	var list []mount
+	want := func(target string, add func()) {
+		if treeOf(target) == tree {
+			list = append(list, mount{strings.Count(target, "/"), add})
 		}
 	}
+	for _, t := range r.Tmpfs {
+		want(t.Target, func() { r.tmpfs(p, t) })
+	}
 	for _, b := range r.Binds {
-		if treeOf(b.Target) == tree {
-			r.bind(p, b)
-		}
+		want(b.Target, func() { r.bind(p, b) })
+	}
+	slices.SortStableFunc(list, func(a, b mount) int { return a.depth - b.depth })
+	for _, m := range list {
+		m.add()
 	}
 }
 
@@ -388,39 +389,6 @@ func (r *Root) hostTree(p *raw.Program, source, target string) {
 		}
 		r.byMount(p, o)
 	})
-}
-
-func (r *Root) bind(p *raw.Program, b Bind) {
-	if b.Dir {
-		r.mkdirAll(p, b.Target)
-	} else {
-		r.mkdirAll(p, path.Dir(b.Target))
-		r.make(p, b.Target, false)
-	}
-	flags := unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_RECURSIVE
-	recursive := unix.AT_RECURSIVE
-	if b.NoRecurse {
-		flags &^= unix.AT_RECURSIVE
-		recursive = 0
-	}
-	source := strings.TrimPrefix(b.Source, "/")
-	if source == "" {
-		source = "."
-	}
-	o := older{host: true, source: source, target: b.Target, shallow: b.NoRecurse}
-	if b.ReadOnly {
-		o.attr = unix.MOUNT_ATTR_RDONLY
-	}
-	r.either(p, b.ReadOnly, func() {
-		p.Call("open the source "+b.Source, sysOpenTree, r.old, source, flags).SaveTo(r.fd)
-		if b.ReadOnly {
-			r.setFlags(p, "make "+b.Target+" read-only", recursive, o.attr)
-		}
-		r.open(p, "open "+b.Target, b.Target, unix.O_PATH, r.at)
-		p.Call("mount on "+b.Target, sysMoveMount, r.fd, "", r.at, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
-		p.Call("close "+b.Target, unix.SYS_CLOSE, r.at)
-		p.Call("close the mount of "+b.Target, unix.SYS_CLOSE, r.fd)
-	}, func() { r.byMount(p, o) })
 }
 
 // setFlags adds mount flags to the detached tree in r.fd.
