@@ -20,9 +20,7 @@ import (
 // debianImage writes the cached Debian as a docker archive with one layer.
 func debianImage(t *testing.T) (rootfs, archive string) {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("Debian is not for -short")
-	}
+	testenv.Need(t, "long", testenv.Long)
 	testenv.Need(t, "userns", testenv.UserNS)
 	testenv.Need(t, "mmdebstrap", testenv.Mmdebstrap)
 	if os.Geteuid() != 0 { // whose mmdebstrap needs no ids of /etc/subuid

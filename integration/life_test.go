@@ -318,8 +318,8 @@ func TestManyAtOnce(t *testing.T) {
 	eachLoaded(t, func(t *testing.T, _ mode, h *host) {
 		for _, most := range []int{8, 100} {
 			t.Run(strconv.Itoa(most)+" at once", func(t *testing.T) {
-				if most > 8 && testing.Short() {
-					t.Skip("100 at once are not for -short")
+				if most > 8 {
+					testenv.Need(t, "long", testenv.Long)
 				}
 				var commands [][]string
 				for i := range 100 {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -77,6 +78,24 @@ func writeImage(t *testing.T, name string, change func(*testimage.Image)) {
 	}
 }
 
+// scripts are those for a mode: all but what has a line "# modes:" without it.
+func scripts(t *testing.T, m mode) []string {
+	t.Helper()
+	all, err := filepath.Glob("testdata/script/*.txtar")
+	if err != nil || len(all) == 0 {
+		t.Fatalf("scripts: %q, %v", all, err)
+	}
+	return slices.DeleteFunc(all, func(name string) bool {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, rest, limited := strings.Cut(string(text), "\n# modes: ")
+		line, _, _ := strings.Cut(rest, "\n")
+		return limited && !slices.Contains(strings.Fields(line), m.name)
+	})
+}
+
 func runScripts(t *testing.T, m mode, busybox string) {
 	bin := os.Getenv(binVariable)
 	// testscript leaves the removal to us, who can remove what sub-ids own.
@@ -91,7 +110,7 @@ func runScripts(t *testing.T, m mode, busybox string) {
 		}
 	})
 	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata/script",
+		Files:               scripts(t, m),
 		Deadline:            time.Now().Add(3 * time.Minute), // a command that hangs is ended and told
 		WorkdirRoot:         work,
 		RequireExplicitExec: true,

@@ -17,9 +17,7 @@ import (
 // server is a tree of Debian with a server in it, made once a machine.
 func server(t *testing.T, build func() (string, error)) (rootfs string) {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("Debian's servers are not for -short")
-	}
+	testenv.Need(t, "long", testenv.Long)
 	testenv.Need(t, "userns", testenv.UserNS)
 	testenv.Need(t, "mmdebstrap", testenv.Mmdebstrap)
 	if os.Geteuid() != 0 { // whose mmdebstrap needs no ids of /etc/subuid

@@ -1,7 +1,9 @@
 package layers
 
 import (
+	"bytes"
 	"context"
+	"io"
 	"os"
 	"testing"
 	"time"
@@ -9,22 +11,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestUnpackSpeed unpacks the layer in the file NOOK_TEST_LAYER and says how
-// long it took. To compare it with another's, unpack both into directories that
+// TestUnpackSpeed unpacks the layer in the file NOOK_TEST_LAYER, or one of its
+// own, and says how long it took. To compare it with another's, unpack both into directories that
 // stay (NOOK_TEST_LAYER_TO names an empty one): ext4 doesn't use an inode again
 // for minutes after its file is removed, and whoever comes then pays for the
 // search, ten times what the files themselves take.
 func TestUnpackSpeed(t *testing.T) {
-	blob := os.Getenv("NOOK_TEST_LAYER")
-	if blob == "" {
-		t.Skip("NOOK_TEST_LAYER names no layer")
-	}
 	inStage(t)
-	in, err := os.Open(blob)
-	if err != nil {
-		t.Fatal(err)
+	in := io.Reader(bytes.NewReader(layerOf(t, dirEntry("d", 0o755), fileEntry("d/f"))))
+	if blob := os.Getenv("NOOK_TEST_LAYER"); blob != "" {
+		f, err := os.Open(blob)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		in = f
 	}
-	defer in.Close()
 	fs := os.Getenv("NOOK_TEST_LAYER_TO")
 	if fs == "" {
 		fs = t.TempDir()

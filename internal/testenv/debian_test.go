@@ -12,10 +12,7 @@ import (
 
 // TestDebianIsReal: what the tests of layers lean on is in it.
 func TestDebianIsReal(t *testing.T) {
-	if testing.Short() {
-		t.Log("not with -short")
-		return
-	}
+	testenv.Need(t, "long", testenv.Long)
 	testenv.Need(t, "mmdebstrap", testenv.Mmdebstrap)
 	testenv.Need(t, "subids", testenv.Subids)
 	name, err := testenv.DebianTar()

@@ -18,6 +18,7 @@
 package testenv
 
 import (
+	"errors"
 	"os"
 	"slices"
 	"strings"
@@ -40,6 +41,15 @@ func Need(t testing.TB, name string, probe func() error) {
 		t.Fatalf("%s does not work here, and %s lists it: %v", name, MustWorkVariable, err)
 	}
 	t.Skipf("%s does not work here: %v", name, err)
+}
+
+// Long (long) is the probe of a run that takes its time: go test without
+// -short.
+func Long() error {
+	if testing.Short() {
+		return errors.New("-short leaves it out")
+	}
+	return nil
 }
 
 // MustWork says whether NOOK_MUST_WORK has name in its list.

@@ -93,6 +93,8 @@ func TestProbes(t *testing.T) {
 		{"buildah", testenv.Buildah},
 		{"zstd", testenv.Zstd},
 		{"setcap", testenv.Setcap},
+		{"docker-registry", testenv.DockerRegistry},
+		{"long", testenv.Long},
 	} {
 		t.Run(p.name, func(t *testing.T) { testenv.Need(t, p.name, p.probe) })
 	}
