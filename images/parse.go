@@ -30,15 +30,14 @@ func parseManifest(data []byte, mediaType string) (*Manifest, error) {
 		return nil, fmt.Errorf("%w: the manifest is an index as well", ErrMediaType)
 	}
 	if !isConfigType(m.Config.MediaType) {
-		return nil, fmt.Errorf("%w: config %q: this is no container image",
-			ErrMediaType, shorten(m.Config.MediaType))
+		return nil, refuseConfig(m.Config.MediaType, m.ArtifactType)
 	}
 	if err := checkDescriptor(m.Config); err != nil {
 		return nil, fmt.Errorf("config in manifest: %w", err)
 	}
 	for i, l := range m.Layers {
 		if !isLayerType(l.MediaType) {
-			return nil, fmt.Errorf("%w: layer %d: %q", ErrMediaType, i+1, shorten(l.MediaType))
+			return nil, refuseLayer(i+1, l)
 		}
 		if err := checkDescriptor(l); err != nil {
 			return nil, fmt.Errorf("layer %d in manifest: %w", i+1, err)
