@@ -87,7 +87,8 @@ type part struct {
 func parts() []part {
 	return []part{
 		{"start", startPart}, {"detached", detachedPart}, {"exec", execPart}, {"ps", listPart},
-		{"idle", idlePart}, {"logs", followPart}, {"unpack", unpackPart}, {"init", initPart},
+		{"idle", idlePart}, {"logs", followPart}, {"unpack", unpackPart},
+		{"pull", pullPart}, {"load", loadPart}, {"init", initPart},
 	}
 }
 

@@ -57,14 +57,16 @@ const sleepSeconds = "600"
 // podmanStore is podman with a store of its own.
 type podmanStore struct {
 	s      settings
-	own    string
+	root   string
 	events string // logs -f waits for ever with none
 }
 
-func newPodman(s settings) podmanStore { return podmanStore{s, s.own(), "none"} }
+func newPodman(s settings) podmanStore {
+	return podmanStore{s, filepath.Join(s.own(), "podman"), "none"}
+}
 
 func (p podmanStore) command(args ...string) *exec.Cmd {
-	return exec.Command("podman", append([]string{"--root", filepath.Join(p.own, "podman"), "--runroot", filepath.Join(p.own, "run", "podman"),
+	return exec.Command("podman", append([]string{"--root", p.root, "--runroot", filepath.Join(p.s.own(), "run", "podman"),
 		"--storage-driver", "overlay", "--cgroup-manager", "cgroupfs", "--runtime", "crun", "--events-backend", p.events}, args...)...)
 }
 
@@ -76,7 +78,7 @@ func (p podmanStore) load() error {
 	if quietly(p.command("image", "exists", podmanImage)) == nil {
 		return nil
 	}
-	tar := filepath.Join(p.own, "rootfs.tar")
+	tar := filepath.Join(p.s.own(), "rootfs.tar")
 	if err := quietly(exec.Command("tar", "-C", filepath.Join(p.s.base, "rootfs"), "-cf", tar, ".")); err != nil {
 		return err
 	}
