@@ -78,16 +78,17 @@ type Config struct {
 	Health      *HealthCheck  `json:"health,omitempty"`      // nil: none
 	Exposed     []string      `json:"exposed,omitempty"`     // EXPOSE of the image: 80/tcp
 
-	ReadOnly  bool    `json:"readOnly"`
-	Remove    bool    `json:"remove"`
-	Init      bool    `json:"init"`
-	OpenStdin bool    `json:"openStdin"`
-	StdinOnce bool    `json:"stdinOnce,omitempty"` // stdin ends with the first client that gave some
-	TTY       bool    `json:"tty"`
-	Network   string  `json:"network"`
-	Mounts    []Mount `json:"mounts,omitempty"`
-	ShmSize   int64   `json:"shmSize,omitempty"`   // of /dev/shm, in bytes; 0: 64 MiB
-	LayerSize int64   `json:"layerSize,omitempty"` // the writable layer's limit in bytes; 0: none
+	ReadOnly  bool     `json:"readOnly"`
+	Remove    bool     `json:"remove"`
+	Init      bool     `json:"init"`
+	OpenStdin bool     `json:"openStdin"`
+	StdinOnce bool     `json:"stdinOnce,omitempty"` // stdin ends with the first client that gave some
+	TTY       bool     `json:"tty"`
+	Network   string   `json:"network"`
+	Mounts    []Mount  `json:"mounts,omitempty"`
+	ShmSize   int64    `json:"shmSize,omitempty"` // of /dev/shm, in bytes; 0: 64 MiB
+	Secrets   []Secret `json:"secrets,omitempty"`
+	LayerSize int64    `json:"layerSize,omitempty"` // the writable layer's limit in bytes; 0: none
 }
 
 // RestartPolicy says when a container that ended is started again.
@@ -110,14 +111,28 @@ type HealthCheck struct {
 	Retries       int           `json:"retries,omitempty"`
 }
 
-// Mount is a bind or a tmpfs of a container.
+// Mount is a bind, a volume or a tmpfs of a container.
 type Mount struct {
-	Type     string `json:"type"` // bind or tmpfs
+	Type string `json:"type"`           // bind, volume or tmpfs
+	Name string `json:"name,omitempty"` // of a volume
+	// Source is a path of the host; of a volume only where the volume is a bind.
 	Source   string `json:"source,omitempty"`
 	Target   string `json:"target"`
 	ReadOnly bool   `json:"readOnly,omitempty"`
-	Dir      bool   `json:"dir,omitempty"`     // the source is a directory
-	Options  string `json:"options,omitempty"` // as they were typed
+	Dir      bool   `json:"dir,omitempty"` // the source is a directory
+	// Options are those of a tmpfs, also of a volume that is one, and the mode of
+	// a -v, as they were typed.
+	Options string `json:"options,omitempty"`
+
+	Anonymous bool   `json:"anonymous,omitempty"` // a volume that goes with its last container
+	Memory    bool   `json:"memory,omitempty"`    // a volume that is a tmpfs
+	NoCopy    bool   `json:"noCopy,omitempty"`    // the image's files don't go into a new volume
+	Subpath   string `json:"subpath,omitempty"`   // of a volume
+	Chown     bool   `json:"chown,omitempty"`     // the user is given the files at each start (:U)
+
+	Slave         bool `json:"slave,omitempty"`         // later mounts of the host are seen
+	NoRecurse     bool `json:"noRecurse,omitempty"`     // without the mounts below the source
+	WritableBelow bool `json:"writableBelow,omitempty"` // read-only is the source alone
 }
 
 // Command is the entrypoint with its arguments.

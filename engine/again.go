@@ -90,6 +90,9 @@ func startAgain(args []string, begun func(pid int) error) (pid int, err error) {
 	if err != nil {
 		return 0, err
 	}
+	if r.Secrets, err = e.secretFiles(ct, cfg, nil); err != nil {
+		return 0, err
+	}
 	spec, err := e.spec(cfg, r)
 	if err != nil {
 		return 0, err

@@ -231,6 +231,11 @@ func (e *Engine) checkContainer(c *checkedContainers, ct containers.Container) {
 		c.add(object, "needs layers that are lost or damaged: "+strings.Join(missing, ", "), "load or pull its image again, "+cfg.Image)
 		c.lost[object] = cfg.Layers
 	}
+	if !cfg.Remove && len(cfg.Secrets) > 0 {
+		if _, err := ct.Secrets(cfg.Secrets); errors.Is(err, containers.ErrSecretsLost) {
+			c.add(object, containers.ErrSecretsLost.Error(), "it can't be started again: save what it wrote, and create it anew")
+		}
+	}
 	e.checkFiles(c, object, ct)
 	holder, err := os.Readlink(filepath.Join(containersDir(e.root), "names", cfg.Name))
 	switch {

@@ -33,6 +33,8 @@ type held struct {
 	lock *containers.Lock
 	// leash is handed to the monitor: see RunOptions.
 	leash *os.File
+	// secrets are those that its start needs; nil: they are kept beside the record.
+	secrets []Secret
 	// early is a monitor that was forked for it already; nil: none.
 	early *early
 }
@@ -78,7 +80,7 @@ func (e *Engine) create(ctx context.Context, o RunOptions) (held, error) {
 		return held{}, e.noRoom(err)
 	}
 	used()
-	h := held{Container: ct, cfg: cfg, lock: lock, leash: o.Leash}
+	h := held{Container: ct, cfg: cfg, lock: lock, leash: o.Leash, secrets: o.Secrets}
 	if err := e.outfit(ctx, ct, cfg, o); err != nil {
 		e.remove(h)
 		return held{}, err
@@ -107,6 +109,9 @@ func (e *Engine) outfit(ctx context.Context, ct containers.Container, cfg *conta
 		if err := e.stageFlatten(ctx, ct, cfg); err != nil {
 			return err
 		}
+	}
+	if err := keepSecrets(ct, cfg, o); err != nil {
+		return err
 	}
 	if o.CIDFile == "" {
 		return nil
@@ -179,8 +184,13 @@ func (e *Engine) config(o RunOptions, img images.Image, image *images.ImageConfi
 		return nil, err
 	}
 	var err error
-	cfg.Mounts, err = mounts(o)
-	return cfg, err
+	if cfg.Secrets, err = secretRecords(o); err != nil {
+		return nil, err
+	}
+	if cfg.Mounts, err = mounts(o); err != nil {
+		return nil, err
+	}
+	return cfg, freeOfMounts(cfg)
 }
 
 // names checks and completes what a person chose.

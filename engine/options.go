@@ -48,6 +48,7 @@ type RunOptions struct {
 	Tmpfs      []string // DST[:options]
 	Volumes    []string // SRC:DST[:options]
 	ShmSize    int64    // of /dev/shm, in bytes; 0: 64 MiB
+	Secrets    []Secret
 	// LayerSize is the writable layer's limit in bytes, 0: none. It needs Remove.
 	LayerSize   int64
 	Network     string // none or host

@@ -102,6 +102,9 @@ func (e *Engine) build(y *early, h held, tty Terminal, patience time.Duration) e
 	if err != nil {
 		return err
 	}
+	if root.Secrets, err = e.secretFiles(h.Container, cfg, h.secrets); err != nil {
+		return err
+	}
 	spec, err := e.spec(cfg, root)
 	if err != nil {
 		return err

@@ -76,6 +76,7 @@ type Root struct {
 	ShmSize int64
 	Binds   []Bind
 	Tmpfs   []Tmpfs
+	Secrets []Secret
 	// Etc are files of /etc that are the container's own, by name. They live
 	// in memory and are made anew at each start.
 	Etc map[string]string
@@ -86,6 +87,7 @@ type Root struct {
 	Exists func(path string) bool
 
 	old, dir, fd, at, wd, src raw.Reg
+	secrets                   raw.Reg // with Secrets
 
 	noOpenat2   bool // for tests: as if openat2(2) were refused
 	noNewMounts bool // for tests: as if open_tree(2) and its kin were
@@ -221,7 +223,9 @@ func (r *Root) Populate(p *raw.Program) {
 	}
 	r.dev(p)
 	r.etc(p)
+	r.prepareSecrets(p)
 	r.mounts(p, "")
+	r.placeSecrets(p)
 	r.sys(p)
 	r.mounts(p, "/sys")
 	if r.plain() {

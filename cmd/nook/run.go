@@ -59,6 +59,7 @@ func createOptions() []option {
 		option{name: "read-only", usage: "Mount the container's root filesystem as read only"},
 		option{name: "restart", value: "string", usage: "Restart policy to apply when a container exits: no, on-failure[:N], always, unless-stopped"},
 		option{name: "rm", usage: "Automatically remove the container when it exits"},
+		option{name: "secret", value: "list", usage: "File in /run/secrets that is kept nowhere else: id=NAME,src=FILE or id=NAME,env=VARIABLE"},
 		option{name: "shm-size", value: "bytes", usage: "Size of /dev/shm (default 64m)"},
 		option{name: "stop-signal", value: "string", usage: "Signal to stop the container"},
 		option{name: "stop-timeout", value: "int", usage: "Timeout (in seconds) to stop a container"},
@@ -180,6 +181,9 @@ func (s *shell) readRunOptions(c *cli.Context) (engine.RunOptions, error) {
 		return none, err
 	}
 	if err := readSizes(c, &o); err != nil {
+		return none, err
+	}
+	if o.Secrets, err = s.readSecrets(c); err != nil {
 		return none, err
 	}
 	if o.Pull, err = readPull(c.String("pull")); err != nil {

@@ -263,7 +263,7 @@ const StepNamespaces = "make namespaces"
 // where openat2(2) is refused no lookup can keep to a mount: they wait.
 func (l *Launch) early() bool {
 	r := l.spec.Root
-	return len(r.Binds) == 0 && len(r.Tmpfs) == 0 && !safepath.Openat2Refused()
+	return len(r.Binds) == 0 && len(r.Tmpfs) == 0 && len(r.Secrets) == 0 && !safepath.Openat2Refused()
 }
 
 // sendRoot sends a descriptor of the mounted root to the launcher, in which
