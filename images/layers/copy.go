@@ -5,9 +5,10 @@ import (
 	"fmt"
 	"io"
 	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"nook/internal/treetar"
 )
 
 // copyLeaf copies what is no directory to a name that is free in the directory
@@ -172,41 +173,10 @@ func copyXattrs(from, to int) error {
 }
 
 func readXattrs(fd int) ([]xattr, error) {
-	list, err := sized(func(buf []byte) (int, error) { return unix.Flistxattr(fd, buf) })
-	if errors.Is(err, unix.ENOTSUP) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("flistxattr: %w", err)
-	}
 	var xattrs []xattr
-	for name := range strings.SplitSeq(strings.TrimSuffix(string(list), "\x00"), "\x00") {
-		if name == "" || forged(name) {
-			continue
-		}
-		value, err := sized(func(buf []byte) (int, error) { return unix.Fgetxattr(fd, name, buf) })
-		if err != nil {
-			continue // one that this user namespace may not read
-		}
-		xattrs = append(xattrs, xattr{name, string(value)})
-	}
-	return xattrs, nil
-}
-
-// sized asks for the size first, and again if it grew meanwhile.
-func sized(read func([]byte) (int, error)) ([]byte, error) {
-	for {
-		n, err := read(nil)
-		if err != nil || n == 0 {
-			return nil, err
-		}
-		buf := make([]byte, n)
-		n, err = read(buf)
-		if errors.Is(err, unix.ERANGE) {
-			continue
-		}
-		return buf[:max(n, 0)], err
-	}
+	wanted := func(name string) bool { return !forged(name) }
+	err := treetar.EachXattr(fd, wanted, func(name, value string) { xattrs = append(xattrs, xattr{name, value}) })
+	return xattrs, err
 }
 
 // procPath names an open file, for calls that only take a path.

@@ -7,6 +7,8 @@ import (
 	"path"
 
 	"golang.org/x/sys/unix"
+
+	"nook/internal/treetar"
 )
 
 // Finish completes the layer on top of the directories of the layers below,
@@ -201,7 +203,7 @@ func (l *Layer) merge(d, to *dir) error {
 	if err != nil {
 		return err
 	}
-	names, err := readNames(from)
+	names, err := treetar.Names(from)
 	if err != nil {
 		return err
 	}

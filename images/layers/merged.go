@@ -3,12 +3,13 @@ package layers
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"nook/internal/treetar"
 )
 
 // merged is what overlayfs would show of a stack of layer directories, for
@@ -135,7 +136,7 @@ func (d *mergedDir) names() ([]string, error) {
 	seen := map[string]bool{}
 	var names []string
 	for _, p := range d.parts {
-		here, err := readNames(p.fd)
+		here, err := treetar.Names(p.fd)
 		if err != nil {
 			return nil, err
 		}
@@ -148,22 +149,6 @@ func (d *mergedDir) names() ([]string, error) {
 				names = append(names, name)
 			}
 		}
-	}
-	return names, nil
-}
-
-// readNames reads a directory through a descriptor of its own: the one that is
-// given may be anywhere in it.
-func readNames(dirfd int) ([]string, error) {
-	fd, err := unix.Openat(dirfd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("open directory: %w", err)
-	}
-	f := os.NewFile(uintptr(fd), ".")
-	defer f.Close()
-	names, err := f.Readdirnames(-1)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("read directory: %w", err)
 	}
 	return names, nil
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"nook/internal/treetar"
 )
 
 // Whiteouts of the OCI image specification, layer.md, "Whiteouts".
@@ -94,16 +96,5 @@ func parseMarker(name string) (kind marker, hidden string, err error) {
 	return whiteout, hidden, nil
 }
 
-// printable is a name of an image as an error shows it: no control bytes for
-// the terminal, no more of it than helps.
-func printable(unsafeName string) string {
-	const longest = 120
-	quoted := fmt.Sprintf("%+q", unsafeName)
-	if quoted == `"`+unsafeName+`"` {
-		quoted = unsafeName
-	}
-	if len(quoted) > longest {
-		quoted = quoted[:longest/2] + "…" + quoted[len(quoted)-longest/2:]
-	}
-	return quoted
-}
+// printable is a name of an image as an error shows it.
+func printable(unsafeName string) string { return treetar.Printable(unsafeName) }

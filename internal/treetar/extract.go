@@ -109,7 +109,7 @@ func (e *extraction) run(r io.Reader) error {
 			return fmt.Errorf("read the tar stream: %w", err)
 		}
 		if err := e.entry(h, archive); err != nil {
-			return fmt.Errorf("%s: %w", printable(h.Name), err)
+			return fmt.Errorf("%s: %w", Printable(h.Name), err)
 		}
 		read = in.at
 	}
@@ -201,7 +201,7 @@ func (e *extraction) entry(h *tar.Header, content io.Reader) error {
 	case tar.TypeLink:
 		return e.link(name, h)
 	case tar.TypeChar, tar.TypeBlock:
-		e.note("device", "device node %s is left out", printable(h.Name))
+		e.note("device", "device node %s is left out", Printable(h.Name))
 		return nil
 	}
 	return fmt.Errorf("an entry of the unknown type %q", h.Typeflag)
@@ -234,7 +234,7 @@ func (e *extraction) enter(parent string) (int, error) {
 		}
 		fd, made, err := e.open(parts[:i+1])
 		if err != nil {
-			return -1, fmt.Errorf("its directory %s: %w", printable(strings.Join(parts[:i+1], "/")), err)
+			return -1, fmt.Errorf("its directory %s: %w", Printable(strings.Join(parts[:i+1], "/")), err)
 		}
 		e.stack = append(e.stack, level{fd, parts[i], made})
 	}
@@ -289,7 +289,7 @@ func (e *extraction) leave(n int) error {
 		e.stack = e.stack[:len(e.stack)-1]
 		if l.made != nil {
 			if err := e.attributes(l.fd, l.made); err != nil && first == nil {
-				first = fmt.Errorf("%s: %w", printable(l.name), err)
+				first = fmt.Errorf("%s: %w", Printable(l.name), err)
 			}
 		}
 		_ = unix.Close(l.fd)
@@ -375,11 +375,11 @@ func (e *extraction) symlink(dirfd int, base string, h *tar.Header) error {
 func (e *extraction) link(name string, h *tar.Header) error {
 	target, err := e.rename(h.Linkname)
 	if err != nil || target == "" {
-		return errors.Join(fmt.Errorf("a hard link to %s", printable(h.Linkname)), err)
+		return errors.Join(fmt.Errorf("a hard link to %s", Printable(h.Linkname)), err)
 	}
 	fromfd, from, err := e.find(target)
 	if err != nil {
-		return fmt.Errorf("a hard link to %s: %w", printable(h.Linkname), err)
+		return fmt.Errorf("a hard link to %s: %w", Printable(h.Linkname), err)
 	}
 	defer unix.Close(fromfd)
 	dirfd, base := e.top(), path.Base(name)
@@ -406,8 +406,9 @@ func (e *extraction) find(name string) (dirfd int, base string, err error) {
 	return fd, base, err
 }
 
-// printable is a name of a stream as a terminal may show it.
-func printable(unsafeName string) string {
+// Printable is a name of a stream as an error shows it: no control bytes for
+// the terminal, no more of it than helps.
+func Printable(unsafeName string) string {
 	const longest = 120
 	quoted := fmt.Sprintf("%+q", unsafeName)
 	if quoted == `"`+unsafeName+`"` {

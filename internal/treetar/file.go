@@ -124,7 +124,7 @@ func (e *extraction) attributes(fd int, h *tar.Header) error {
 			return call("fsetxattr "+name, err)
 		}
 		if err != nil {
-			e.note("xattr "+name, "%s: the attribute %s is left out: %v", printable(h.Name), name, err)
+			e.note("xattr "+name, "%s: the attribute %s is left out: %v", Printable(h.Name), name, err)
 		}
 	}
 	if h.ModTime.IsZero() {
@@ -164,7 +164,7 @@ func (e *extraction) chown(h *tar.Header, set func(Owned) error) error {
 	o := e.o.Owner(Owned{uint32(h.Uid), uint32(h.Gid)})
 	err := set(o)
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EPERM) {
-		e.note("owner", "%s: its owner %d:%d is none that can be set here", printable(h.Name), o.UID, o.GID)
+		e.note("owner", "%s: its owner %d:%d is none that can be set here", Printable(h.Name), o.UID, o.GID)
 		return nil
 	}
 	return call("chown", err)

@@ -30,6 +30,22 @@ func carried(name string) bool {
 // addXattrs reads the attributes of an open file. The kernel gives ids in
 // them, as capabilities and ACLs have, as this user namespace counts them.
 func addXattrs(h *tar.Header, fd int) error {
+	return EachXattr(fd, carried, func(name, value string) {
+		// archive/tar refuses what would break its own format.
+		if strings.ContainsAny(name, "=\x00") {
+			return
+		}
+		if h.PAXRecords == nil {
+			h.PAXRecords = map[string]string{}
+		}
+		h.PAXRecords[xattrRecord+name] = value
+	})
+}
+
+// EachXattr reads the extended attributes of an open file that are wanted. One
+// that this user namespace may not read is passed over, and a file system
+// without any has none.
+func EachXattr(fd int, wanted func(name string) bool, found func(name, value string)) error {
 	list, err := sized(func(buf []byte) (int, error) { return unix.Flistxattr(fd, buf) })
 	if errors.Is(err, unix.ENOTSUP) {
 		return nil
@@ -38,21 +54,13 @@ func addXattrs(h *tar.Header, fd int) error {
 		return fmt.Errorf("flistxattr: %w", err)
 	}
 	for name := range strings.SplitSeq(strings.TrimSuffix(string(list), "\x00"), "\x00") {
-		if !carried(name) {
+		if name == "" || !wanted(name) {
 			continue
 		}
 		value, err := sized(func(buf []byte) (int, error) { return unix.Fgetxattr(fd, name, buf) })
-		if err != nil {
-			continue // one that this user namespace may not read
+		if err == nil {
+			found(name, string(value))
 		}
-		// archive/tar refuses what would break its own format.
-		if strings.ContainsAny(name, "=\x00") {
-			continue
-		}
-		if h.PAXRecords == nil {
-			h.PAXRecords = map[string]string{}
-		}
-		h.PAXRecords[xattrRecord+name] = string(value)
 	}
 	return nil
 }
