@@ -71,6 +71,7 @@ func verbs() []verb {
 		rmVerb(),
 		rmiVerb(),
 		tagVerb(),
+		unshareVerb(),
 	}
 }
 
