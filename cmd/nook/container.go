@@ -1,11 +1,8 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"strings"
 
 	"github.com/docker/go-units"
@@ -38,14 +35,8 @@ func (s *shell) containerPrune(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if !c.Bool("force") {
-		sure, err := s.confirm("WARNING! This will remove all stopped containers.")
-		if err != nil {
-			return err
-		}
-		if !sure {
-			return hint.Errorf("answer y, or use --force", "container prune: nothing was removed: not confirmed")
-		}
+	if sure, err := s.sure(c, "container prune", "WARNING! This will remove all stopped containers."); !sure {
+		return err
 	}
 	return work(c.Context, func(ctx context.Context) error {
 		nook, err := s.engine(ctx, c)
@@ -88,14 +79,4 @@ func (s *shell) readPruneOptions(flags []string) (engine.PruneOptions, error) {
 		}
 	}
 	return o, nil
-}
-
-// confirm asks as docker does: only y goes on.
-func (s *shell) confirm(warning string) (bool, error) {
-	fmt.Fprintf(s.stdout, "%s\nAre you sure you want to continue? [y/N] ", warning)
-	answer, err := bufio.NewReader(s.stdin).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return false, fmt.Errorf("read the answer: %w", err)
-	}
-	return strings.EqualFold(strings.TrimSpace(answer), "y"), nil
 }

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/docker/go-units"
 	"github.com/urfave/cli/v2"
@@ -41,7 +44,7 @@ func (s *shell) imagePrune(c *cli.Context) error {
 	if o.All {
 		warning = "WARNING! This will remove all images without at least one container associated to them."
 	}
-	if err := s.sure(c, "image prune", warning); err != nil {
+	if sure, err := s.sure(c, "image prune", warning); !sure {
 		return err
 	}
 	return work(c.Context, func(ctx context.Context) error {
@@ -86,14 +89,20 @@ func writePrunedImages(w io.Writer, done engine.PrunedImages) {
 	fmt.Fprintln(w)
 }
 
-// sure asks before something is removed, but for --force.
-func (s *shell) sure(c *cli.Context, verb, warning string) error {
+// sure asks before something is removed, but for --force, as docker does: only
+// y goes on, and another answer is the end without a word. No answer at all,
+// where nobody was asked, is an error.
+func (s *shell) sure(c *cli.Context, verb, warning string) (bool, error) {
 	if c.Bool("force") {
-		return nil
+		return true, nil
 	}
-	sure, err := s.confirm(warning)
-	if err == nil && !sure {
-		err = hint.Errorf("answer y, or use --force", "%s: nothing was removed: not confirmed", verb)
+	fmt.Fprintf(s.stdout, "%s\nAre you sure you want to continue? [y/N] ", warning)
+	answer, err := bufio.NewReader(s.stdin).ReadString('\n')
+	switch {
+	case errors.Is(err, io.EOF) && answer == "":
+		return false, hint.Errorf("answer y, or use --force", "%s: nothing was removed: not confirmed", verb)
+	case err != nil && !errors.Is(err, io.EOF):
+		return false, fmt.Errorf("read the answer: %w", err)
 	}
-	return err
+	return strings.EqualFold(strings.TrimSpace(answer), "y"), nil
 }

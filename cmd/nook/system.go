@@ -41,7 +41,7 @@ func (s *shell) systemPrune(c *cli.Context) error {
 	if o.Images, err = s.readImagePrune(c); err != nil {
 		return err
 	}
-	if err := s.sure(c, "system prune", systemPruneWarning(o.Images.All, filters)); err != nil {
+	if sure, err := s.sure(c, "system prune", systemPruneWarning(o.Images.All, filters)); !sure {
 		return err
 	}
 	return work(c.Context, func(ctx context.Context) error {
