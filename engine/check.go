@@ -18,7 +18,8 @@ import (
 
 // CheckOptions say what Check does about what it finds.
 type CheckOptions struct {
-	// Repair removes garbage and images with a part that is lost or wrong, and
+	// Repair removes garbage, fetches what of an image is lost or wrong from
+	// where it was pulled, removes the image where that doesn't have it, and
 	// unpacks damaged layers again. Containers are never removed.
 	Repair bool
 }
@@ -40,7 +41,9 @@ func (c *Checked) Damaged() bool {
 // nothing refers to. Others may work meanwhile.
 func (e *Engine) Check(ctx context.Context, o CheckOptions) (*Checked, error) {
 	out := &Checked{}
-	store, err := e.images.Check(ctx, images.CheckOptions{Repair: o.Repair, Progress: e.progress()})
+	from, closeAll := sources()
+	defer closeAll()
+	store, err := e.images.Check(ctx, images.CheckOptions{Repair: o.Repair, Progress: e.progress(), From: from})
 	out.Images, out.Blobs, out.Findings = store.Images, store.Blobs, store.Findings
 	if err != nil {
 		return out, err

@@ -94,3 +94,23 @@ func unalias(config *registry.Config, name string) (images.Reference, error) {
 	target.Tag, target.Digest = ref.Tag, ref.Digest
 	return target, nil
 }
+
+// sources opens repositories that images were pulled from. Nothing is read or
+// asked before the first.
+func sources() (open func(images.Reference) (images.Remote, error), closeAll func()) {
+	var client *registry.Client
+	open = func(ref images.Reference) (images.Remote, error) {
+		if client == nil {
+			var err error
+			if client, _, err = remotes(nil); err != nil {
+				return nil, err
+			}
+		}
+		return client.Repository(ref.Registry, ref.Path)
+	}
+	return open, func() {
+		if client != nil {
+			client.Close()
+		}
+	}
+}

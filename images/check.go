@@ -21,6 +21,9 @@ type CheckOptions struct {
 	// part that is lost or wrong loses its names.
 	Repair   bool
 	Progress Progress
+	// From, if set, opens a repository that images were pulled from: a repair
+	// fetches again what is damaged or lost. It stays the caller's to close.
+	From func(repository Reference) (Remote, error)
 }
 
 // Checked is what Check went through and found.
@@ -34,7 +37,9 @@ type checking struct {
 	store *Store
 	opts  CheckOptions
 	bad   map[string]string // digest: what is wrong with the blob
-	found Checked
+	// unfetched says why a blob couldn't be fetched again, by digest.
+	unfetched map[string]string
+	found     Checked
 }
 
 func (c *checking) add(object, fact, mended, advice string) {
@@ -61,9 +66,14 @@ const repairAdvice = "nook system check --repair"
 // are read without a lock, so that others work meanwhile; what depends on
 // several files is looked at under it.
 func (s *Store) Check(ctx context.Context, opts CheckOptions) (Checked, error) {
-	c := &checking{store: s, opts: opts, bad: make(map[string]string)}
+	c := &checking{store: s, opts: opts, bad: make(map[string]string), unfetched: make(map[string]string)}
 	if err := c.blobs(ctx); err != nil {
 		return c.found, fmt.Errorf("check images: %w", err)
+	}
+	if opts.Repair && opts.From != nil {
+		if err := c.refetch(ctx); err != nil {
+			return c.found, fmt.Errorf("check images: fetch again: %w", err)
+		}
 	}
 	unlock, err := s.lock(ctx)
 	if err != nil {
@@ -252,8 +262,11 @@ func (c *checking) entries(idx *index) *index {
 			continue
 		}
 		names[name] = true
-		fact, right := c.entry(entry)
+		fact, right, stays := c.entry(entry)
 		switch {
+		case stays != "":
+			c.add(object, fact, "", "it could not be fetched again: "+stays)
+			kept.Manifests = append(kept.Manifests, entry)
 		case fact == "":
 			kept.Manifests = append(kept.Manifests, entry)
 		case right != nil:
@@ -278,35 +291,41 @@ func entryLabel(entry Descriptor) string {
 }
 
 // entry says what is wrong with an image; right is the entry as it should be,
-// where the image itself is whole.
-func (c *checking) entry(entry Descriptor) (fact string, right *Descriptor) {
+// where the image itself is whole, and stays why it is kept nevertheless.
+func (c *checking) entry(entry Descriptor) (fact string, right *Descriptor, stays string) {
 	if fact := c.blob("manifest", entry); fact != "" {
-		return fact, nil
+		return fact, nil, c.unfetched[entry.Digest]
 	}
 	if !isManifestType(entry.MediaType) {
-		return "", nil // of another program: its own affair
+		return "", nil, "" // of another program: its own affair
 	}
 	img := Image{Manifest: entry}
 	m, err := c.store.Manifest(img)
 	if err != nil {
-		return err.Error(), nil
+		return err.Error(), nil, ""
 	}
 	if fact := c.blob("config", m.Config); fact != "" {
-		return fact, nil
+		return fact, nil, c.unfetched[m.Config.Digest]
 	}
 	img.ID = m.Config.Digest
 	cfg, err := c.store.Config(img)
 	if err != nil {
-		return err.Error(), nil
+		return err.Error(), nil, ""
 	}
 	if _, err := layersOf(m, cfg, c.store.blobPath); err != nil {
-		return err.Error(), nil
+		return err.Error(), nil, ""
 	}
 	for i, l := range m.Layers {
 		if fact := c.blob(fmt.Sprintf("layer %d", i+1), l); fact != "" {
-			return fact, nil
+			return fact, nil, c.unfetched[l.Digest]
 		}
 	}
+	fact, right = c.cached(entry, m, cfg)
+	return fact, right, ""
+}
+
+// cached compares what the index says of an image with the image.
+func (c *checking) cached(entry Descriptor, m *Manifest, cfg *ImageConfig) (fact string, right *Descriptor) {
 	if entry.Annotations[annotationConfig] == "" {
 		return "", nil
 	}

@@ -19,7 +19,7 @@ func checkVerb() verb {
 		options: checkOptions,
 		examples: []string{
 			"nook system check             exit code 0: whole, 1: something is damaged",
-			"nook system check --repair    remove garbage and what is broken, unpack again",
+			"nook system check --repair    fetch and unpack again what is broken, remove garbage",
 		},
 		run: (*shell).check,
 	}
@@ -28,7 +28,7 @@ func checkVerb() verb {
 func checkOptions() []option {
 	return []option{
 		{name: "format", value: "string", usage: "Format output: 'json', a line for each finding"},
-		{name: "repair", usage: "Remove garbage and broken references, and unpack damaged layers again"},
+		{name: "repair", usage: "Fetch and unpack damaged layers again, and remove garbage and broken references"},
 	}
 }
 
