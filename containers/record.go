@@ -111,6 +111,22 @@ type HealthCheck struct {
 	Retries       int           `json:"retries,omitempty"`
 }
 
+// HealthCheck is the container's check, nil for none.
+func (c *Config) HealthCheck() *HealthCheck {
+	if c.Health == nil || len(c.Health.Test) == 0 || c.Health.Test[0] == "NONE" {
+		return nil
+	}
+	return c.Health
+}
+
+// FirstHealth is that of a run of the entrypoint that begins.
+func (c *Config) FirstHealth() *Health {
+	if c.HealthCheck() == nil {
+		return nil
+	}
+	return &Health{Status: HealthStarting}
+}
+
 // Mount is a bind, a volume or a tmpfs of a container.
 type Mount struct {
 	Type string `json:"type"`           // bind, volume or tmpfs

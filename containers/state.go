@@ -49,16 +49,29 @@ type State struct {
 	// Stopped: somebody asked for the end, so no restart policy undoes it.
 	Stopped bool `json:"stopped,omitempty"`
 	// Restarts counts those of the restart policy since the last start.
-	Restarts int     `json:"restarts,omitempty"`
+	Restarts int `json:"restarts,omitempty"`
+	// Starting: the monitor was started and did not take over yet. Its socket
+	// is still to come.
+	Starting bool    `json:"starting,omitempty"`
 	Health   *Health `json:"health,omitempty"` // nil without a health check
 	// Lost: the monitor is gone without having told the end. State finds it
 	// out, and then Status is Exited, whatever the file says.
 	Lost bool `json:"-"`
 }
 
+// SocketBeside is a control socket that lies beside the record.
+const SocketBeside = "sock"
+
+// What a container's health may be.
+const (
+	HealthStarting  = "starting"
+	HealthHealthy   = "healthy"
+	HealthUnhealthy = "unhealthy"
+)
+
 // Health is what a health check found.
 type Health struct {
-	Status  string  `json:"status"`  // starting, healthy, unhealthy
+	Status  string  `json:"status"`  // of the above
 	Failing int     `json:"failing"` // checks that failed since the last that didn't
 	Log     []Probe `json:"log"`     // the last five, oldest first
 }
@@ -146,6 +159,15 @@ func (p Process) Alive() bool {
 	}
 	start, err := startTime(strconv.Itoa(p.Pid))
 	return err == nil && start == p.StartTime
+}
+
+// Identify names a process by its pid.
+func Identify(pid int) (Process, error) {
+	start, err := startTime(strconv.Itoa(pid))
+	if err != nil {
+		return Process{}, err
+	}
+	return Process{pid, start, bootID()}, nil
 }
 
 // Self names the calling process as the host's /proc counts it: inside a pid

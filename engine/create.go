@@ -37,6 +37,9 @@ type held struct {
 	secrets []Secret
 	// early is a monitor that was forked for it already; nil: none.
 	early *early
+	// ahead: its first state is written by the command, which then need not wait
+	// for the monitor.
+	ahead bool
 }
 
 // create makes the record of a container.

@@ -42,10 +42,16 @@ func (e *Engine) Create(ctx context.Context, o RunOptions) (id string, err error
 // entrypoint runs. One that could not be started is removed again.
 func (e *Engine) RunDetached(ctx context.Context, o RunOptions) (id string, err error) {
 	o.Detach, o.started = true, true
-	h, err := e.create(ctx, o)
+	y, err := e.early(&containers.Config{Network: o.Network, Init: o.Init, OpenStdin: o.Interactive, TTY: o.TTY}, o.Leash)
 	if err != nil {
 		return "", err
 	}
+	h, err := e.create(ctx, o)
+	if err != nil {
+		y.abort()
+		return "", err
+	}
+	h.early, h.ahead = y, true
 	defer h.lock.Release()
 	if err := e.begin(ctx, h); err != nil {
 		if ctx.Err() == nil {
@@ -66,6 +72,12 @@ func (e *Engine) begin(ctx context.Context, h held) error {
 		return err
 	}
 	defer s.close()
+	if s.foretold && s.executes(ctx) {
+		e.event("start", h.cfg)
+		_ = frame.Write(s.control, frame.Begun, nil) // one that is gone needs no word
+		reap(s)
+		return nil
+	}
 	ended, err := s.runs(ctx)
 	if err != nil && ctx.Err() == nil || ended && !h.cfg.Restart.Wanted() {
 		s.wait() // then its last state is there to be read
@@ -278,7 +290,7 @@ func connect(ctx context.Context, ct containers.Container) (*containers.Conn, er
 		}
 		conn, err := ct.Connect(ctx, state)
 		if err == nil || !errors.Is(err, containers.ErrNoMonitor) || errors.Is(err, containers.ErrSilent) ||
-			state.Socket == "" || time.Now().After(late) {
+			state.Socket == "" || time.Now().After(late) && !state.Starting || time.Now().After(late.Add(holdTime-endTime)) {
 			return conn, err
 		}
 		if _, err := ct.Config(); errors.Is(err, fs.ErrNotExist) {

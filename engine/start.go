@@ -35,8 +35,11 @@ type started struct {
 	lock      *containers.Lock
 	began     time.Time
 	// settled: the container ended before its monitor started, and is gone.
-	settled        bool
-	name           string
+	settled bool
+	name    string
+	// foretold: the state says that the container runs already.
+	foretold       bool
+	reportFD       int // report's number
 	report         *os.File
 	stdout, stderr *os.File // nil for none
 }
@@ -89,6 +92,12 @@ func (e *Engine) start(ctx context.Context, h held, tty Terminal, patience time.
 		stdout: y.f.file(y.spawn.Stdout, "stdout"), stderr: y.f.file(y.spawn.Stderr, "stderr"),
 	}
 	y.drop(cfg.TTY)
+	s.reportFD = y.spawn.Report
+	if h.ahead {
+		if s.foretold, err = foretell(h, y.pid); err != nil {
+			return nil, s.abort(e.noRoom(err))
+		}
+	}
 	if err := s.finish(ctx, y.maps, h.lock.FD()); err != nil {
 		return nil, s.abort(err)
 	}

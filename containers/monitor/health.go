@@ -17,34 +17,10 @@ const (
 	healthOutput        = 4096
 )
 
-// The states of a container's health.
-const (
-	healthStarting  = "starting"
-	healthHealthy   = "healthy"
-	healthUnhealthy = "unhealthy"
-)
-
-// healthCheck is the container's check, nil for none.
-func (m *monitor) healthCheck() *containers.HealthCheck {
-	check := m.config.Health
-	if check == nil || len(check.Test) == 0 || check.Test[0] == "NONE" {
-		return nil
-	}
-	return check
-}
-
-// firstHealth is that of a run of the entrypoint that begins.
-func (m *monitor) firstHealth() *containers.Health {
-	if m.healthCheck() == nil {
-		return nil
-	}
-	return &containers.Health{Status: healthStarting}
-}
-
 // checkHealth follows the health of a run of the entrypoint, if the container
 // has a check.
 func (m *monitor) checkHealth(l *life) {
-	check := m.healthCheck()
+	check := m.config.HealthCheck()
 	if check == nil {
 		return
 	}
@@ -66,7 +42,7 @@ func (m *monitor) checkHealth(l *life) {
 // untilProbe is the time to the next probe: shorter while the container starts.
 func (m *monitor) untilProbe(check *containers.HealthCheck, age time.Duration) time.Duration {
 	m.mu.Lock()
-	starting := m.state.Health.Status == healthStarting
+	starting := m.state.Health.Status == containers.HealthStarting
 	m.mu.Unlock()
 	if starting && age < check.StartPeriod {
 		return orDefault(check.StartInterval, healthStartInterval)
@@ -123,11 +99,11 @@ func (m *monitor) probe(l *life, check *containers.HealthCheck, starting bool) {
 		}
 		switch {
 		case result.ExitCode == 0:
-			h.Failing, h.Status = 0, healthHealthy
-		case starting && h.Status == healthStarting:
+			h.Failing, h.Status = 0, containers.HealthHealthy
+		case starting && h.Status == containers.HealthStarting:
 		default:
 			if h.Failing++; h.Failing >= retries {
-				h.Status = healthUnhealthy
+				h.Status = containers.HealthUnhealthy
 			}
 		}
 		is = h.Status

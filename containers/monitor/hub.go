@@ -22,6 +22,9 @@ type client struct {
 	first bool         // it started the process
 	gave  bool         // some standard input
 	owed  atomic.Int64 // of its input, not written on yet
+	// begun is closed when it has told that the container runs; nil: it has not to.
+	begun chan struct{}
+	once  sync.Once // of closing it
 }
 
 // hub is between the streams of a process and those who are attached to it.
@@ -69,6 +72,11 @@ func (h *hub) obey(c *client, kind frame.Kind, payload []byte) {
 	case frame.Signal:
 		if len(payload) == 1 {
 			h.signal(int(payload[0]))
+		}
+		return
+	case frame.Begun:
+		if c.begun != nil {
+			c.once.Do(func() { close(c.begun) })
 		}
 		return
 	case frame.Unwanted:

@@ -49,6 +49,7 @@ type monitor struct {
 	log       *logs.Writer
 	hub       hub
 	first     *client
+	firstGone <-chan struct{}
 	sessions  sync.WaitGroup // exec'ed processes
 	execs     sync.Map       // their hubs: *hub
 	answering sync.WaitGroup // requests that get an answer
@@ -123,10 +124,28 @@ func begin() (*monitor, error) {
 		return nil, err
 	}
 	m.log = logs.NewWriter(dir, logs.DefaultLimits())
+	if m.state, err = foretold(m.container); err != nil {
+		return nil, err
+	}
 	m.hub.stdinOnce = m.config.StdinOnce
 	m.hub.signal = m.signal
-	go m.record()
 	return m, nil
+}
+
+// foretold is the state that the command wrote for us; zero: none.
+func foretold(c containers.Container) (none containers.State, err error) {
+	if !c.HasState() {
+		return none, nil
+	}
+	state, err := c.State()
+	if err != nil || !state.Starting {
+		return none, nil //nolint:nilerr // ours takes its place
+	}
+	self, err := containers.Self()
+	if err != nil || state.Monitor != self {
+		return none, err
+	}
+	return state, nil
 }
 
 // run is the container from its first start to its last end.
@@ -140,6 +159,7 @@ func (m *monitor) run() error {
 	if err != nil {
 		return m.refused(l, err)
 	}
+	go m.record(m.state.Starting)
 	for delay := firstDelay; ; {
 		began := time.Now()
 		code, err := m.live(l)
@@ -217,9 +237,11 @@ func (m *monitor) live(l *life) (code int, err error) {
 		}
 	} else {
 		m.mu.Lock()
-		m.state.Started = l.began
+		if !m.state.Starting {
+			m.state.Started = l.began
+			m.event("start")
+		}
 		m.mu.Unlock()
-		m.event("start")
 	}
 	pump()
 	m.failure(m.log.Begin()) // a new file has its price: nobody waits for this one
@@ -257,12 +279,17 @@ func (m *monitor) started(l *life) error {
 	}
 	m.mu.Lock()
 	m.life = l
-	first := m.state.Started.IsZero()
+	told := m.state.Starting
+	first := told || m.state.Started.IsZero()
 	m.mu.Unlock()
 	err = m.write(func(s *containers.State) {
-		s.Health = m.firstHealth()
+		s.Health = m.config.FirstHealth()
 		s.Status, s.Pid, s.Error = containers.Running, l.host, ""
-		s.Started, s.Finished, s.ExitCode = l.began, time.Time{}, 0
+		s.Finished, s.ExitCode = time.Time{}, 0
+		if !told {
+			s.Started = l.began
+		}
+		s.Starting = false
 	})
 	if errno := unix.Errno(0); first && !m.config.Remove && errors.As(err, &errno) {
 		// What runs without a state that says so, ps doesn't show. What is
@@ -274,7 +301,9 @@ func (m *monitor) started(l *life) error {
 		return notStarted{raw.Report{Step: StepState, Errno: errno}}
 	}
 	// Before whoever waits for it tells events of his own.
-	m.eventNow("start")
+	if !told {
+		m.eventNow("start")
+	}
 	m.hub.tell(frame.Started, struct{}{})
 	if first && !m.config.Remove {
 		go func() { m.failure(m.container.Sync()) }()
@@ -287,7 +316,7 @@ func (m *monitor) started(l *life) error {
 // called by the one goroutine that follows the container.
 func (m *monitor) attend() error {
 	m.mu.Lock()
-	there := m.state.Monitor.Pid != 0
+	there := m.state.Monitor.Pid != 0 && !m.state.Starting
 	m.mu.Unlock()
 	if there {
 		return nil
@@ -328,7 +357,7 @@ func (m *monitor) exited(status unix.WaitStatus) int {
 	m.state.ExitCode, m.state.Finished, m.state.Pid = code, time.Now().UTC(), 0
 	if m.state.Health != nil { // who doesn't run is not healthy (moby, daemon/health.go)
 		h := *m.state.Health
-		h.Status = healthUnhealthy
+		h.Status = containers.HealthUnhealthy
 		m.state.Health = &h
 	}
 	m.mu.Unlock()
@@ -355,7 +384,7 @@ func (m *monitor) refused(l *life, why error) error {
 	if !m.config.Remove {
 		before, serr := m.container.State()
 		if serr != nil || before.Status != containers.Exited {
-			before.Status = containers.Created
+			before = containers.State{Status: containers.Created}
 		}
 		before.ExitCode, before.Error = notStartedCode(rep.Errno), rep.Error()
 		before.Pid, before.Monitor, before.Socket = 0, containers.Process{}, ""
@@ -386,7 +415,7 @@ func (m *monitor) settle() error {
 	_ = m.log.Close()
 	m.mu.Lock()
 	remove := m.config.Remove && !m.keep
-	m.state.Status, m.state.Pid, m.state.Monitor = containers.Exited, 0, containers.Process{}
+	m.state.Status, m.state.Pid, m.state.Monitor, m.state.Starting = containers.Exited, 0, containers.Process{}, false
 	state, socket := m.state, m.state.Socket
 	state.Socket = ""
 	m.mu.Unlock()

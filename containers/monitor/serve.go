@@ -33,9 +33,14 @@ func (m *monitor) greetFirst() {
 		_ = conn.Close()
 		return
 	}
-	m.first = &client{conn: conn, first: true}
+	m.first = &client{conn: conn, first: true, begun: make(chan struct{})}
 	m.hub.join(m.first)
-	go m.hub.serve(m.first, frame.NewReader(conn))
+	gone := make(chan struct{})
+	m.firstGone = gone
+	go func() {
+		defer close(gone)
+		m.hub.serve(m.first, frame.NewReader(conn))
+	}()
 }
 
 // accept serves a connection of the control socket.
@@ -215,13 +220,37 @@ func (m *monitor) eventNow(action string) {
 	_ = events.Append(m.root, events.Container(action, m.config.ID, m.name(), m.config.Image, m.config.Labels))
 }
 
+// begunTold tells whether the command that started the container told that it
+// runs. That is the first event, and no other is told before.
+func (m *monitor) begunTold() bool {
+	if m.first == nil {
+		return false
+	}
+	select {
+	case <-m.first.begun:
+		return true
+	case <-m.firstGone:
+	case <-time.After(replyTime): // it was stopped
+	}
+	select {
+	case <-m.first.begun:
+		return true
+	default:
+		return false
+	}
+}
+
 // eventQueue is how many events may wait to be written.
 const eventQueue = 64
 
 // record writes the events. That they can't be written is no reason for
 // anything.
-func (m *monitor) record() {
+func (m *monitor) record(starting bool) {
 	defer close(m.recorded)
+	if starting && !m.begunTold() {
+		// Whoever was to tell it is gone.
+		m.eventNow("start")
+	}
 	for ev := range m.events {
 		if ev.Action == "" { // there are no more
 			return

@@ -19,19 +19,16 @@ import (
 // first client has a connection of its own, and only later ones find none.
 // state.json tells which it is.
 
-// beside is the socket's name in the container's directory.
-const beside = "sock"
-
 // besidePath names it through the directory's descriptor: a unix socket's path
 // has room for 107 bytes and the container's own may be longer.
-func besidePath() string { return fmt.Sprintf("/proc/self/fd/%d/%s", fdDir, beside) }
+func besidePath() string { return fmt.Sprintf("/proc/self/fd/%d/%s", fdDir, containers.SocketBeside) }
 
 // listen serves whoever connects. It tells what stands in state.json: beside,
 // a path, or "" where no socket can be.
 func (m *monitor) listen(runtimeDir string) string {
 	if l, err := listenAt(besidePath()); err == nil {
 		m.serve(l)
-		return beside
+		return containers.SocketBeside
 	}
 	if runtimeDir == "" {
 		return ""
@@ -76,7 +73,7 @@ func (m *monitor) serve(l *net.UnixListener) {
 func unlisten(socket string) {
 	switch socket {
 	case "":
-	case beside:
+	case containers.SocketBeside:
 		_ = os.Remove(besidePath())
 	default:
 		_ = os.Remove(socket)

@@ -55,6 +55,7 @@ const (
 	Done     Kind = 36 // the answer to Ended: nothing is left to do
 	Unwanted Kind = 37 // 1 byte, 1 or 2: nobody reads this stream any more
 	Request  Kind = 38 // JSON, containers.Request: the first message of a client
+	Begun    Kind = 39 // from the first client: it has told that the container runs
 )
 
 // StdinWindow is how many bytes of Stdin a client may send ahead of Taken, so

@@ -1,0 +1,74 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"nook/containers"
+	"nook/internal/atomicfile"
+)
+
+// run -d needs not wait for its container's monitor, which is a second start of
+// Go: the command writes the first state itself, before the container begins,
+// and is done when the entrypoint executes. The monitor takes over then
+// (docs/design/start-up.md).
+
+// foretell writes the state of a container whose monitor and pid 1 were forked.
+// It tells whether it did: not every kernel says who a process's children are.
+func foretell(h held, monitor int) (bool, error) {
+	self, err := containers.Identify(monitor)
+	if err != nil {
+		return false, nil //nolint:nilerr // it is gone, and whoever asks it next finds out
+	}
+	pid := onlyChild(monitor)
+	if pid == 0 {
+		return false, nil
+	}
+	state := containers.State{
+		Status: containers.Running, Pid: pid, Monitor: self, Starting: true,
+		Socket: containers.SocketBeside, Started: time.Now().UTC(), Health: h.cfg.FirstHealth(),
+	}
+	return true, h.WriteState(state, atomicfile.Volatile)
+}
+
+// onlyChild reads proc_pid_task_children(5); 0: there is none, or not one.
+func onlyChild(pid int) int {
+	p := strconv.Itoa(pid)
+	list, err := os.ReadFile("/proc/" + p + "/task/" + p + "/children")
+	if err != nil {
+		return 0
+	}
+	child, err := strconv.Atoi(strings.TrimSpace(string(list)))
+	if err != nil {
+		return 0
+	}
+	return child
+}
+
+// executes waits until pid 1 has executed the entrypoint, which closes the last
+// writing end of the report. Anything else is the monitor's to tell.
+func (s *started) executes(ctx context.Context) bool {
+	const look = 100 // ms, between two looks at ctx
+	fds := []unix.PollFd{{Fd: int32(s.reportFD), Events: unix.POLLIN}, {Fd: int32(s.socket), Events: unix.POLLRDHUP}}
+	for ctx.Err() == nil {
+		_, err := unix.Poll(fds, look)
+		switch {
+		case err != nil && !errors.Is(err, unix.EINTR):
+			return false
+		case err != nil:
+		case fds[1].Revents != 0, fds[0].Revents&unix.POLLIN != 0:
+			return false
+		case fds[0].Revents != 0:
+			// A monitor that is killed closes its connection before pid 1 dies.
+			n, err := unix.Poll(fds[1:], 0)
+			return n == 0 && err == nil
+		}
+	}
+	return false
+}
