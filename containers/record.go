@@ -111,22 +111,6 @@ type HealthCheck struct {
 	Retries       int           `json:"retries,omitempty"`
 }
 
-// HealthCheck is the container's check, nil for none.
-func (c *Config) HealthCheck() *HealthCheck {
-	if c.Health == nil || len(c.Health.Test) == 0 || c.Health.Test[0] == "NONE" {
-		return nil
-	}
-	return c.Health
-}
-
-// FirstHealth is that of a run of the entrypoint that begins.
-func (c *Config) FirstHealth() *Health {
-	if c.HealthCheck() == nil {
-		return nil
-	}
-	return &Health{Status: HealthStarting}
-}
-
 // Mount is a bind, a volume or a tmpfs of a container.
 type Mount struct {
 	Type string `json:"type"`           // bind, volume or tmpfs
@@ -332,7 +316,7 @@ func (c Container) Remove(name string) error {
 // of the user namespace. It returns false when there is anything in the
 // writable layer: then the record stays, for Remove inside.
 func (c Container) RemoveUnwritten(name string) bool {
-	if unix.Rmdir(filepath.Join(c.Path, "upper")) != nil || !c.removeWork() {
+	if unix.Rmdir(filepath.Join(c.Path, "upper")) != nil && !c.removeMountPoints() || !c.removeWork() {
 		return false
 	}
 	c.removeFiles(name)
