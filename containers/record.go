@@ -111,6 +111,22 @@ type HealthCheck struct {
 	Retries       int           `json:"retries,omitempty"`
 }
 
+// HealthCheck is the container's check, nil for none.
+func (c *Config) HealthCheck() *HealthCheck {
+	if c.Health == nil || len(c.Health.Test) == 0 || c.Health.Test[0] == "NONE" {
+		return nil
+	}
+	return c.Health
+}
+
+// FirstHealth is that of a run of the entrypoint that begins.
+func (c *Config) FirstHealth() *Health {
+	if c.HealthCheck() == nil {
+		return nil
+	}
+	return &Health{Status: HealthStarting}
+}
+
 // Mount is a bind, a volume or a tmpfs of a container.
 type Mount struct {
 	Type string `json:"type"`           // bind, volume or tmpfs
@@ -128,7 +144,7 @@ type Mount struct {
 	Memory    bool   `json:"memory,omitempty"`    // a volume that is a tmpfs
 	NoCopy    bool   `json:"noCopy,omitempty"`    // the image's files don't go into a new volume
 	Subpath   string `json:"subpath,omitempty"`   // of a volume
-	Chown     bool   `json:"chown,omitempty"`     // the user is given the files at each start (:U)
+	Chown     bool   `json:"chown,omitempty"`     // the user was given the files (:U)
 
 	Slave         bool `json:"slave,omitempty"`         // later mounts of the host are seen
 	NoRecurse     bool `json:"noRecurse,omitempty"`     // without the mounts below the source
