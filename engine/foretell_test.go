@@ -1,0 +1,78 @@
+package engine
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	"nook/containers"
+	"nook/containers/events"
+)
+
+// TestForetold: run -d is back before its container's monitor listens; whoever
+// asks then waits for it, and the beginning is told once, also when the command
+// ends without a word.
+func TestForetold(t *testing.T) {
+	e := loaded(t, "single", nil)
+	for name, silent := range map[string]bool{"told": false, "silent": true} {
+		t.Run(name, func(t *testing.T) {
+			begun := time.Now()
+			var id string
+			if silent {
+				id = beginSilently(t, e)
+			} else {
+				id = inBackground(t, e, RunOptions{}, "exec sleep 1000")
+			}
+			ct, state, err := e.live(id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if state.Pid <= 0 || !state.Monitor.Alive() {
+				t.Errorf("state %+v, want its pid, and a monitor that lives", state)
+			}
+			if err := e.Stop(t.Context(), id, StopOptions{Timeout: new(int)}); err != nil {
+				t.Error(err)
+			}
+			var told []string
+			err = events.Read(t.Context(), e.root, begun, time.Now(), func(ev events.Event) error {
+				if ev.Actor.ID == id && (ev.Action == "start" || ev.Action == "die") {
+					told = append(told, ev.Action)
+				}
+				return nil
+			})
+			if want := []string{"start", "die"}; err != nil || !slices.Equal(told, want) {
+				t.Errorf("events %v, %v; want %v", told, err, want)
+			}
+			if state, err = ct.State(); err != nil || state.Status != containers.Exited || state.Starting {
+				t.Errorf("state %+v, %v; want an end", state, err)
+			}
+		})
+	}
+}
+
+// beginSilently is run -d up to the word that it told the beginning.
+func beginSilently(t *testing.T, e *Engine) string {
+	t.Helper()
+	h, err := e.create(t.Context(), RunOptions{Image: "busybox", Command: []string{"sleep", "1000"}, Detach: true, started: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.ahead = true
+	t.Cleanup(func() {
+		if err := e.RemoveContainer(context.Background(), h.ID, RemoveOptions{Force: true}); err != nil {
+			t.Error(err)
+		}
+	})
+	defer h.lock.Release()
+	s, err := e.launch(t.Context(), h, nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	defer reap(s)
+	if !s.foretold || !s.executes(t.Context()) {
+		t.Fatalf("foretold %v, want it and an entrypoint that executes", s.foretold)
+	}
+	return h.ID
+}
