@@ -9,8 +9,6 @@ import (
 	"os"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"nook/containers"
 	"nook/containers/events"
 	"nook/internal/atomicfile"
@@ -335,29 +333,19 @@ func (e *Engine) stop(ctx context.Context, nameOrID string, o StopOptions, keep 
 	case errors.Is(err, ErrNotRunning):
 		return nil
 	case errors.Is(err, containers.ErrNoMonitor):
-		return e.withoutSocket(ctx, ct, err)
+		return withoutSocket(ctx, ct)
 	}
 	return err
 }
 
 // withoutSocket ends a container whose monitor doesn't answer by ending the
 // monitor, which is the end of everything in it.
-func (e *Engine) withoutSocket(ctx context.Context, ct containers.Container, why error) error {
+func withoutSocket(ctx context.Context, ct containers.Container) error {
 	state, err := ct.State()
 	if err != nil || !state.Status.Live() {
 		return err
 	}
-	if err := unix.Kill(state.Monitor.Pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
-		return errors.Join(why, fmt.Errorf("kill the monitor: %w", err))
-	}
-	for state.Monitor.Alive() {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(holdStep):
-		}
-	}
-	return nil
+	return ct.KillMonitor(ctx, state)
 }
 
 // Kill sends a signal to a container's first process; "" is KILL.
