@@ -27,8 +27,12 @@ func foretell(h held, monitor int) (bool, error) {
 		return false, nil //nolint:nilerr // it is gone, and whoever asks it next finds out
 	}
 	pid := onlyChild(monitor)
-	if pid == 0 {
-		return false, nil
+	for tries := 0; pid == 0; tries++ { // it forks first thing, when it gets a processor
+		if tries == 20 {
+			return false, nil
+		}
+		time.Sleep(time.Millisecond / 4)
+		pid = onlyChild(monitor)
 	}
 	state := containers.State{
 		Status: containers.Running, Pid: pid, Monitor: self, Starting: true,

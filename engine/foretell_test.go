@@ -34,6 +34,11 @@ func TestForetold(t *testing.T) {
 			if err := e.Stop(t.Context(), id, StopOptions{Timeout: new(int)}); err != nil {
 				t.Error(err)
 			}
+			lock, err := ct.WaitLock(t.Context()) // the events are a monitor's last work
+			if err != nil {
+				t.Fatal(err)
+			}
+			lock.Release()
 			var told []string
 			err = events.Read(t.Context(), e.root, begun, time.Now(), func(ev events.Event) error {
 				if ev.Actor.ID == id && (ev.Action == "start" || ev.Action == "die") {
@@ -54,11 +59,16 @@ func TestForetold(t *testing.T) {
 // beginSilently is run -d up to the word that it told the beginning.
 func beginSilently(t *testing.T, e *Engine) string {
 	t.Helper()
-	h, err := e.create(t.Context(), RunOptions{Image: "busybox", Command: []string{"sleep", "1000"}, Detach: true, started: true})
+	y, err := e.early(&containers.Config{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.ahead = true
+	h, err := e.create(t.Context(), RunOptions{Image: "busybox", Command: []string{"sleep", "1000"}, Detach: true, started: true})
+	if err != nil {
+		y.abort()
+		t.Fatal(err)
+	}
+	h.early, h.ahead = y, true
 	t.Cleanup(func() {
 		if err := e.RemoveContainer(context.Background(), h.ID, RemoveOptions{Force: true}); err != nil {
 			t.Error(err)

@@ -22,7 +22,7 @@ type client struct {
 	first bool         // it started the process
 	gave  bool         // some standard input
 	owed  atomic.Int64 // of its input, not written on yet
-	// begun is closed when it has told that the container runs; nil: it has not to.
+	// begun is closed when it has told that the container runs; nil: we tell.
 	begun chan struct{}
 	once  sync.Once // of closing it
 }
@@ -61,6 +61,7 @@ func (h *hub) serve(c *client, frames *frame.Reader) {
 		h.obey(c, kind, payload)
 	}
 	h.leave(c)
+	_ = c.conn.Close()
 	if in := h.in(); in != nil && h.stdinOnce && c.gave {
 		in.giveEOF()
 	}
@@ -137,7 +138,9 @@ func (h *hub) leave(c *client) {
 	for i, have := range h.all {
 		if have == c {
 			h.all = append(h.all[:i:i], h.all[i+1:]...)
-			_ = c.conn.Close()
+			if c.begun == nil { // its last word may still be read
+				_ = c.conn.Close()
+			}
 			return
 		}
 	}

@@ -29,12 +29,18 @@ func hello() []byte { return encode(map[string]int{"version": frame.Version}) }
 // greetFirst attaches the command that started us.
 func (m *monitor) greetFirst() {
 	conn := os.NewFile(fdControl, "control")
-	if frame.Write(conn, frame.Hello, hello()) != nil {
+	here := frame.Write(conn, frame.Hello, hello()) == nil
+	if !here && !m.state.Starting {
 		_ = conn.Close()
 		return
 	}
-	m.first = &client{conn: conn, first: true, begun: make(chan struct{})}
-	m.hub.join(m.first)
+	m.first = &client{conn: conn, first: true}
+	if m.state.Starting { // then its word is there, be it gone
+		m.first.begun = make(chan struct{})
+	}
+	if here {
+		m.hub.join(m.first)
+	}
 	gone := make(chan struct{})
 	m.firstGone = gone
 	go func() {
