@@ -248,8 +248,6 @@ func (l *Layer) move(d, to *dir, name string) error {
 		if err != nil {
 			return err
 		}
-		// A second handle may close the first, so keep that one's number only
-		// for the call: the list of open ones holds far more than two.
 		from, err := l.tree.handle(d)
 		if err != nil {
 			return err

@@ -218,3 +218,23 @@ func TestFlattenSaysWhereTheDiskIsFull(t *testing.T) {
 	err := Flatten(context.Background(), smallTmpfs(t), dirs)
 	wantError(t, err, "big", unix.ENOSPC.Error())
 }
+
+// TestLateLinkAmongManyDirectories: a hard link is made when its own directory
+// is the one whose descriptor goes next, and that of its target was closed.
+func TestLateLinkAmongManyDirectories(t *testing.T) {
+	inStage(t)
+	many := func(kind string, n int) (list []*tar.Header) {
+		for i := range n {
+			list = append(list, fileEntry(fmt.Sprintf("%s%d/file", kind, i)))
+		}
+		return list
+	}
+	entries := append([]*tar.Header{linkEntry("d/link", "x/target")}, many("a", maxOpen)...)
+	entries = append(entries, fileEntry("x/target"), fileEntry("d/more"))
+	entries = append(entries, many("b", maxOpen-1)...)
+	dirs, _ := stack(t, Single, entries)
+	one, other := lstat(t, filepath.Join(dirs[0], "d/link")), lstat(t, filepath.Join(dirs[0], "x/target"))
+	if one.Ino != other.Ino {
+		t.Errorf("d/link is inode %d and x/target is %d", one.Ino, other.Ino)
+	}
+}

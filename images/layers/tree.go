@@ -18,8 +18,8 @@ import (
 // descriptor of a directory.
 type tree struct {
 	root *dir
-	// open are the directories with a descriptor, the root apart, oldest
-	// first, at most maxOpen of them.
+	// open are the directories with a descriptor, the root apart, at most maxOpen
+	// of them, those first that were not asked for the longest.
 	open []*dir
 	// implied are directories that some entry's path needed and no entry
 	// made, in the order they were met.
@@ -136,9 +136,15 @@ func (d *dir) attached() bool {
 	return true
 }
 
-// handle is a descriptor of the directory, good until the next call.
+// handle is a descriptor of the directory, good through the next call and no
+// longer: it is among the younger half of the open ones then, and one call
+// closes fewer than half. Those of the nearest directories above that had to be
+// opened for it stay open too: what is beside d comes next.
 func (t *tree) handle(d *dir) (int, error) {
 	if d.fd >= 0 {
+		if i := slices.Index(t.open, d); i >= 0 && i < len(t.open)-maxOpen/2 {
+			t.open = append(append(t.open[:i], t.open[i+1:]...), d)
+		}
 		return d.fd, nil
 	}
 	var missing []*dir
@@ -146,18 +152,19 @@ func (t *tree) handle(d *dir) (int, error) {
 	for ; above.fd < 0; above = above.parent {
 		missing = append(missing, above)
 	}
-	fd := above.fd
+	fd, kept := above.fd, true
 	for i := len(missing) - 1; i >= 0; i-- {
 		next, err := unix.Openat(fd, missing[i].name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-		if fd != above.fd {
+		if !kept {
 			_ = unix.Close(fd)
 		}
 		if err != nil {
 			return -1, fmt.Errorf("open directory: %w", err)
 		}
-		fd = next
+		if fd, kept = next, i < maxOpen/4; kept {
+			t.keep(missing[i], fd)
+		}
 	}
-	t.keep(d, fd)
 	return fd, nil
 }
 
