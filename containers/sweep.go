@@ -136,7 +136,7 @@ func (c Container) sweepAbandoned() error {
 		return err
 	}
 	c.RemoveSocket(state)
-	return c.Remove(cfg.Name)
+	return errors.Join(c.DropVolumes(cfg), c.Remove(cfg.Name))
 }
 
 // RemoveSocket removes what a killed monitor left in the runtime directory: its

@@ -8,7 +8,6 @@ import (
 	"maps"
 	"os"
 	"path"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -73,6 +72,12 @@ func (e *Engine) create(ctx context.Context, o RunOptions) (held, error) {
 	if err != nil {
 		return held{}, err
 	}
+	vols, err := e.takeVolumes(ctx, cfg, o)
+	if err != nil {
+		vols.drop(ctx)
+		return held{}, err
+	}
+	defer vols.release()
 	attr := containers.Attr{Mode: rootMode(chain), Volatile: o.started}
 	ct, lock, err := e.containers.Create(cfg, attr)
 	for tries := 0; o.Name == "" && errors.Is(err, containers.ErrNameTaken) && tries < 100; tries++ {
@@ -80,12 +85,15 @@ func (e *Engine) create(ctx context.Context, o RunOptions) (held, error) {
 		ct, lock, err = e.containers.Create(cfg, attr)
 	}
 	if err != nil {
+		vols.drop(ctx)
 		return held{}, e.noRoom(err)
 	}
 	used()
+	vols.release()
 	h := held{Container: ct, cfg: cfg, lock: lock, leash: o.Leash, secrets: o.Secrets}
 	if err := e.outfit(ctx, ct, cfg, o); err != nil {
 		e.remove(h)
+		vols.drop(ctx)
 		return held{}, err
 	}
 	e.event("create", cfg)
@@ -112,6 +120,9 @@ func (e *Engine) outfit(ctx context.Context, ct containers.Container, cfg *conta
 		if err := e.stageFlatten(ctx, ct, cfg); err != nil {
 			return err
 		}
+	}
+	if err := e.fillVolumes(ctx, ct, cfg); err != nil {
+		return err
 	}
 	if err := keepSecrets(ct, cfg, o); err != nil {
 		return err
@@ -190,7 +201,7 @@ func (e *Engine) config(o RunOptions, img images.Image, image *images.ImageConfi
 	if cfg.Secrets, err = secretRecords(o); err != nil {
 		return nil, err
 	}
-	if cfg.Mounts, err = mounts(o); err != nil {
+	if cfg.Mounts, err = e.mounts(o, ic.Volumes); err != nil {
 		return nil, err
 	}
 	return cfg, freeOfMounts(cfg)
@@ -341,83 +352,4 @@ func put(env []string, name, entry string) []string {
 		}
 	}
 	return append(env, entry)
-}
-
-// mounts reads -v and --tmpfs.
-func mounts(o RunOptions) ([]containers.Mount, error) {
-	var out []containers.Mount
-	for _, v := range o.Volumes {
-		m, err := bind(v)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, m)
-	}
-	for _, t := range o.Tmpfs {
-		target, options, _ := strings.Cut(t, ":")
-		if !path.IsAbs(target) || path.Clean(target) == "/" {
-			return nil, hint.Errorf("--tmpfs takes DST[:options], an absolute path in the container", "--tmpfs %q: not a directory of the container", t)
-		}
-		if _, _, err := tmpfsOptions(options); err != nil {
-			return nil, err
-		}
-		out = append(out, containers.Mount{Type: "tmpfs", Target: path.Clean(target), Options: options})
-	}
-	seen := map[string]bool{}
-	for _, m := range out {
-		if seen[m.Target] {
-			return nil, fmt.Errorf("duplicate mount point: %s", m.Target)
-		}
-		seen[m.Target] = true
-	}
-	return out, nil
-}
-
-// bind reads SRC:DST[:ro]. A source that isn't there becomes a directory, as
-// docker's -v has it.
-func bind(v string) (containers.Mount, error) {
-	const grammar = "-v takes SRC:DST[:ro], both absolute paths; named volumes come later"
-	parts := strings.Split(v, ":")
-	m := containers.Mount{Type: "bind"}
-	if len(parts) < 2 || len(parts) > 3 {
-		return m, hint.Errorf(grammar, "-v %q: not a bind", v)
-	}
-	if strings.HasPrefix(parts[0], ".") { // as docker since 23
-		abs, err := filepath.Abs(parts[0])
-		if err != nil {
-			return m, fmt.Errorf("-v %q: %w", v, err)
-		}
-		parts[0] = abs
-	}
-	m.Target = path.Clean(parts[1])
-	if !filepath.IsAbs(parts[0]) || !path.IsAbs(parts[1]) || m.Target == "/" {
-		return m, hint.Errorf(grammar, "-v %q: not a bind", v)
-	}
-	if len(parts) == 3 {
-		for o := range strings.SplitSeq(parts[2], ",") {
-			switch o {
-			case "ro":
-				m.ReadOnly = true
-			case "rw", "":
-			default:
-				return m, hint.Errorf(grammar, "-v %q: option %q is not known", v, o)
-			}
-		}
-	}
-	source, err := filepath.EvalSymlinks(parts[0])
-	if errors.Is(err, fs.ErrNotExist) {
-		if err := os.MkdirAll(parts[0], 0o755); err != nil {
-			return m, fmt.Errorf("-v %q: make the source: %w", v, err)
-		}
-		source, err = filepath.EvalSymlinks(parts[0])
-	}
-	if err != nil {
-		return m, fmt.Errorf("-v %q: %w", v, err)
-	}
-	st, err := os.Stat(source)
-	if err != nil {
-		return m, fmt.Errorf("-v %q: %w", v, err)
-	}
-	m.Source, m.Dir = source, st.IsDir()
-	return m, nil
 }

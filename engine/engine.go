@@ -37,6 +37,7 @@ import (
 	"nook/images/layers"
 	"nook/internal/hint"
 	"nook/namespaces"
+	"nook/rootfs/volumes"
 )
 
 var (
@@ -54,6 +55,7 @@ type Engine struct {
 	images     *images.Store
 	layers     *layers.Store
 	containers containers.Dir
+	volumes    volumes.Store
 }
 
 // Main runs what a process of nook's own was started for, and tells whether
@@ -111,6 +113,7 @@ func Open(_ context.Context, o Options) (*Engine, error) {
 		root: root, ids: ids, opts: o, images: store,
 		layers:     layers.NewStore(filepath.Join(root, "layers"), layers.IDs(ids.Mode)),
 		containers: containers.Open(filepath.Join(root, "containers")),
+		volumes:    volumes.Open(filepath.Join(root, "volumes")),
 	}, nil
 }
 

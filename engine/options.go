@@ -46,9 +46,13 @@ type RunOptions struct {
 	Hostname   string
 	ReadOnly   bool
 	Tmpfs      []string // DST[:options]
-	Volumes    []string // SRC:DST[:options]
-	ShmSize    int64    // of /dev/shm, in bytes; 0: 64 MiB
-	Secrets    []Secret
+	Volumes    []string // [SRC:]DST[:options]
+	Mounts     []string // key=value,... as docker's --mount
+	// VolumesFrom are containers, CONTAINER[:ro|rw], whose volumes and binds
+	// this one has too.
+	VolumesFrom []string
+	ShmSize     int64 // of /dev/shm, in bytes; 0: 64 MiB
+	Secrets     []Secret
 	// LayerSize is the writable layer's limit in bytes, 0: none. It needs Remove.
 	LayerSize   int64
 	Network     string // none or host

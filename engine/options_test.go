@@ -94,39 +94,6 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
-func TestBindGrammar(t *testing.T) {
-	dir, err := filepath.EvalSymlinks(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Chdir(dir)
-	if err := errors.Join(os.WriteFile("file", nil, 0o600), os.Symlink("file", "link")); err != nil {
-		t.Fatal(err)
-	}
-	for v, want := range map[string]containers.Mount{
-		dir + ":/x":           {Type: "bind", Source: dir, Target: "/x", Dir: true},
-		dir + "/file:/x:ro":   {Type: "bind", Source: dir + "/file", Target: "/x", ReadOnly: true},
-		dir + "/link:/a/../b": {Type: "bind", Source: dir + "/file", Target: "/b"},
-		"./file:/x:rw":        {Type: "bind", Source: dir + "/file", Target: "/x"},
-		dir + "/new/d:/x":     {Type: "bind", Source: dir + "/new/d", Target: "/x", Dir: true},
-	} {
-		if got, err := bind(v); err != nil || got != want {
-			t.Errorf("%s: %+v, %v; want %+v", v, got, err, want)
-		}
-	}
-	for _, v := range []string{"", "/x", "relative:/x", dir + ":relative", dir + ":/", dir + ":/x/..", dir + ":/x:bad", dir + ":/x:ro:rw", ":/x", dir + "/new2:/x:bad"} {
-		if got, err := bind(v); hint.Of(err) == "" {
-			t.Errorf("%s: %+v, %v; want an error with a hint", v, got, err)
-		}
-	}
-	if _, err := os.Stat("new2"); err == nil {
-		t.Error("the source of a refused bind was made")
-	}
-	if _, err := mounts(RunOptions{Volumes: []string{dir + ":/x"}, Tmpfs: []string{"/x"}}); err == nil {
-		t.Error("two mounts at one place: no error")
-	}
-}
-
 func TestTmpfsOptions(t *testing.T) {
 	const usual = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 	for options, want := range map[string]struct {

@@ -18,6 +18,9 @@ var ErrRunning = errors.New("container is running")
 type RemoveOptions struct {
 	// Force ends one that runs first, by SIGKILL.
 	Force bool
+	// Volumes: those go too that were made for it without a name, and that no
+	// other container has.
+	Volumes bool
 }
 
 // RemoveContainer removes a container with its writable layer. It is found by
@@ -53,7 +56,7 @@ func (e *Engine) RemoveContainer(ctx context.Context, nameOrID string, o RemoveO
 	if state, err := ct.State(); err == nil {
 		ct.RemoveSocket(state)
 	}
-	if err := e.stage(ctx, request{Remove: ct.ID, Name: cfg.Name}, nil); err != nil {
+	if err := e.stage(ctx, request{Remove: ct.ID, Name: cfg.Name, Volumes: o.Volumes || cfg.Remove}, nil); err != nil {
 		return fmt.Errorf("remove container %s: %w", nameOrID, err)
 	}
 	e.event("destroy", cfg)

@@ -47,17 +47,8 @@ func (e *Engine) rootFor(number func() int, ct containers.Container, cfg *contai
 		}
 		r.Lowers = append(r.Lowers, at(skeleton))
 	}
-	for _, m := range cfg.Mounts {
-		switch m.Type {
-		case "bind":
-			r.Binds = append(r.Binds, rootfs.Bind{Source: m.Source, Target: m.Target, Dir: m.Dir, ReadOnly: m.ReadOnly})
-		case "tmpfs":
-			flags, data, err := tmpfsOptions(m.Options)
-			if err != nil {
-				return nil, err
-			}
-			r.Tmpfs = append(r.Tmpfs, rootfs.Tmpfs{Target: m.Target, Flags: flags, Data: data})
-		}
+	if err := e.addMounts(r, cfg.Mounts); err != nil {
+		return nil, err
 	}
 	r.Etc = etc(cfg)
 	return r, nil

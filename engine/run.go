@@ -105,10 +105,10 @@ func (e *Engine) launch(ctx context.Context, h held, tty Terminal, patience time
 // went wrong before is told, not what goes wrong here.
 func (e *Engine) remove(h held) {
 	defer h.lock.Release()
-	if h.Remove(h.cfg.Name) == nil {
+	if h.DropVolumes(h.cfg) == nil && h.Remove(h.cfg.Name) == nil {
 		return
 	}
-	_ = e.stage(context.Background(), request{Remove: h.ID, Name: h.cfg.Name}, nil)
+	_ = e.stage(context.Background(), request{Remove: h.ID, Name: h.cfg.Name, Volumes: true}, nil)
 }
 
 // errLost says that the monitor went away without a last word.

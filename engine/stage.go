@@ -44,8 +44,14 @@ type request struct {
 	// Remove is the id of a container, Name its name.
 	Remove string `json:"remove,omitempty"`
 	Name   string `json:"name,omitempty"`
+	// Volumes: its anonymous volumes go too.
+	Volumes bool `json:"volumes,omitempty"`
 	// Sweep are ids of containers that seem to be abandoned.
 	Sweep []string `json:"sweep,omitempty"`
+	// Fill: see volumefill.go.
+	Fill *fillJob `json:"fill,omitempty"`
+	// Detached are volumes that were taken away, whose files are removed.
+	Detached []string `json:"detached,omitempty"`
 	// Count are ids of containers whose files are counted.
 	Count []string `json:"count,omitempty"`
 	// Files is work on a container's files.
@@ -288,11 +294,14 @@ func (s *stageRun) run(ctx context.Context) (event, error) {
 		return event{}, s.files(ctx, store)
 	case s.req.Count != nil:
 		return s.count(ctx)
+	case s.req.Fill != nil:
+		return event{}, s.fill(ctx)
+	case s.req.Detached != nil:
+		return event{}, s.removeDetached()
 	case s.req.Sweep != nil:
 		return event{}, s.sweep()
 	case s.req.Remove != "":
-		ct := containers.Open(containersDir(s.req.Root)).At(s.req.Remove)
-		if err := ct.Remove(s.req.Name); err != nil {
+		if err := s.remove(); err != nil {
 			return event{}, err
 		}
 		return event{}, containers.Open(containersDir(s.req.Root)).Sweep()

@@ -82,7 +82,10 @@ func (e *Engine) start(ctx context.Context, h held, tty Terminal, patience time.
 		}
 	}
 	defer y.f.close()
-	if err := e.build(y, h, tty, patience); err != nil {
+	if err = e.finishFills(ctx, cfg); err == nil {
+		err = e.build(y, h, tty, patience)
+	}
+	if err != nil {
 		y.abort()
 		return nil, err
 	}
@@ -130,7 +133,7 @@ func (e *Engine) build(y *early, h held, tty Terminal, patience time.Duration) e
 	y.spawn.ID = cfg.ID
 	y.spawn.RuntimeDir, _ = RuntimeDir()
 	y.spawn.Exe = ownFile()
-	if cfg.Remove && !cfg.TTY {
+	if cfg.Remove && !cfg.TTY && len(cfg.AnonymousVolumes()) == 0 {
 		y.spawn.Patience = patience
 	}
 	return y.spawn.Become()

@@ -120,8 +120,11 @@ func (s *stageRun) root(job *filesJob, fd int) (*safepath.Root, error) {
 	}
 	root := safepath.RootAt(dir)
 	for _, m := range job.Mounts {
-		if m.Type != "bind" {
+		if m.Type == "tmpfs" || m.Memory {
 			continue // a tmpfs is empty at each start
+		}
+		if m.Type == "volume" && m.Source == "" {
+			m.Source = containers.Open(containersDir(s.req.Root)).Volumes().Data(m.Name)
 		}
 		if err := mountBind(root, m); err != nil {
 			s.tell(event{Note: fmt.Sprintf("the mount on %s is left out: %v", m.Target, err)})
@@ -138,9 +141,17 @@ func (s *stageRun) root(job *filesJob, fd int) (*safepath.Root, error) {
 // mountBind mounts what a container that ran would have there. A mount point
 // that isn't there yet is made at its first start.
 func mountBind(root *safepath.Root, m containers.Mount) error {
-	source, err := os.OpenFile(m.Source, unix.O_PATH, 0)
+	source, err := os.OpenFile(m.Source, unix.O_PATH|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return err
+	}
+	if m.Subpath != "" {
+		in := safepath.RootAt(source)
+		if source, err = in.Open(m.Subpath, unix.O_PATH, 0); err != nil {
+			_ = in.Close()
+			return err
+		}
+		_ = in.Close()
 	}
 	defer source.Close()
 	target, err := root.Open(m.Target, unix.O_PATH, 0)

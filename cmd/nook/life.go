@@ -153,12 +153,15 @@ func waitVerb() verb {
 
 func rmVerb() verb {
 	options := func() []option {
-		return []option{{name: "force", short: "f", usage: "Force the removal of a running container (uses SIGKILL)"}}
+		return []option{
+			{name: "force", short: "f", usage: "Force the removal of a running container (uses SIGKILL)"},
+			{name: "volumes", short: "v", usage: "Remove anonymous volumes associated with the container"},
+		}
 	}
 	v := overContainers("rm", "Remove one or more containers", options,
 		func(ctx context.Context, s *shell, nook lifecycle, c *cli.Context, name string) error {
 			force := c.Bool("force")
-			err := nook.RemoveContainer(ctx, name, engine.RemoveOptions{Force: force})
+			err := nook.RemoveContainer(ctx, name, engine.RemoveOptions{Force: force, Volumes: c.Bool("volumes")})
 			if force && errors.Is(err, containers.ErrNotFound) {
 				s.complain(err) // docker: said, and no failure
 				return nil

@@ -53,6 +53,7 @@ func createOptions() []option {
 		option{name: "interactive", short: "i", usage: "Keep STDIN open"},
 		option{name: "label", short: "l", value: "list", usage: "Set meta data on a container"},
 		option{name: "label-file", value: "list", usage: "Read in a line delimited file of labels"},
+		option{name: "mount", value: "list", usage: "Attach a filesystem mount to the container: type=...,source=...,target=...,..."},
 		option{name: "name", value: "string", usage: "Assign a name to the container"},
 		option{name: "network", also: "net", value: "string", usage: "Connect the container to a network: none or host"},
 		option{name: "pull", value: "string", usage: "Pull image before running: always, missing or never (default missing)"},
@@ -67,7 +68,8 @@ func createOptions() []option {
 		option{name: "tmpfs", value: "list", usage: "Mount a tmpfs directory: DST[:options]"},
 		option{name: "tty", short: "t", usage: "Allocate a pseudo-TTY"},
 		option{name: "user", short: "u", value: "string", usage: "Username or UID (format: <name|uid>[:<group|gid>])"},
-		option{name: "volume", short: "v", value: "list", usage: "Bind mount a volume: SRC:DST[:ro]"},
+		option{name: "volume", short: "v", value: "list", usage: "Bind mount a volume: [SRC:]DST[:OPTIONS]"},
+		option{name: "volumes-from", value: "list", usage: "Mount volumes from the specified container(s): CONTAINER[:ro|rw]"},
 		option{name: "workdir", short: "w", value: "string", usage: "Working directory inside the container"},
 	))
 }
@@ -167,6 +169,8 @@ func (s *shell) readRunOptions(c *cli.Context) (engine.RunOptions, error) {
 		ReadOnly:    c.Bool("read-only"),
 		Tmpfs:       c.StringSlice("tmpfs"),
 		Volumes:     c.StringSlice("volume"),
+		Mounts:      c.StringSlice("mount"),
+		VolumesFrom: c.StringSlice("volumes-from"),
 		Network:     network,
 		Labels:      labels,
 		CIDFile:     c.String("cidfile"),

@@ -391,7 +391,7 @@ func (m *monitor) refused(l *life, why error) error {
 		err = m.container.WriteState(before, m.durable())
 	}
 	if told := m.hub.tell(frame.Refused, rep.Report); !told && m.config.Remove {
-		err = m.container.Remove(m.config.Name)
+		err = errors.Join(m.container.DropVolumes(m.config), m.container.Remove(m.config.Name))
 	}
 	m.hub.end()
 	return err
@@ -421,7 +421,7 @@ func (m *monitor) settle() error {
 	m.mu.Unlock()
 	var err error
 	if remove {
-		err = m.container.Remove(m.name())
+		err = errors.Join(m.container.DropVolumes(m.config), m.container.Remove(m.name()))
 		m.event("destroy")
 	} else {
 		err = errors.Join(m.container.WriteState(state, m.durable()), m.container.Sync())

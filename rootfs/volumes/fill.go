@@ -1,0 +1,165 @@
+package volumes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"nook/internal/treetar"
+)
+
+// A volume's first files are those that an image has where it is mounted:
+//
+//	NAME/filling   a copy on its way; who finds it removes it
+//	NAME/filled    a whole copy; who finds it puts it into _data
+//
+// So a kill or a full disk leaves an empty volume or a filled one, and _data
+// itself stays what it is: a container may have it mounted already.
+
+// Fill copies a directory, with all owners that exist, into a volume without
+// files. One that has some is left alone. note is told what can't be copied. In a
+// stage only; others wait (Hold).
+func (s Store) Fill(ctx context.Context, name string, from *os.File, note func(string)) (err error) {
+	done, err := s.Hold(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if err := s.finish(name); err != nil {
+		return err
+	}
+	if empty, err := s.Empty(name); err != nil || !empty {
+		return err
+	}
+	filling := filepath.Join(s.Dir(name), "filling")
+	defer func() {
+		if err != nil {
+			_ = os.RemoveAll(filling)
+			err = fmt.Errorf("fill volume %s: %w", name, err)
+		}
+	}()
+	if err := os.RemoveAll(filling); err != nil {
+		return err
+	}
+	if err := os.Mkdir(filling, 0o700); err != nil {
+		return err
+	}
+	to, err := os.Open(filling)
+	if err != nil {
+		return err
+	}
+	defer to.Close()
+	if err := copyTree(ctx, from, to, note); err != nil {
+		return err
+	}
+	// A name that a power cut spares must not stand for a file that it didn't.
+	if err := unix.Syncfs(int(to.Fd())); err != nil {
+		return fmt.Errorf("syncfs: %w", err)
+	}
+	if err := unix.Rename(filling, s.filled(name)); err != nil {
+		return fmt.Errorf("rename: %w", err)
+	}
+	return s.finish(name)
+}
+
+func (s Store) filled(name string) string { return filepath.Join(s.Dir(name), "filled") }
+
+// Pending tells whether a copy waits to be put into its volume: Finish.
+func (s Store) Pending(name string) bool {
+	return unix.Access(s.filled(name), unix.F_OK) == nil
+}
+
+// Finish ends a Fill that was killed after it had copied everything. In a stage
+// only.
+func (s Store) Finish(ctx context.Context, name string) error {
+	done, err := s.Hold(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer done()
+	return s.finish(name)
+}
+
+// Empty tells whether a volume has no files. One whose directory is closed to
+// us was given to somebody, who has used it.
+func (s Store) Empty(name string) (bool, error) {
+	f, err := os.Open(s.Data(name))
+	if errors.Is(err, fs.ErrPermission) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	_, err = f.Readdirnames(1)
+	if errors.Is(err, io.EOF) {
+		return true, nil
+	}
+	return false, err
+}
+
+// dataName is the copied directory in filling and filled.
+const dataName = "_data"
+
+func copyTree(ctx context.Context, from, to *os.File, note func(string)) error {
+	r, w := io.Pipe()
+	written := make(chan error, 1)
+	go func() {
+		tree := treetar.NewWriter(w)
+		tree.Note = note
+		err := tree.Tree(ctx, from, dataName)
+		if err == nil {
+			err = tree.Close()
+		}
+		_ = w.CloseWithError(err)
+		written <- err
+	}()
+	_, err := treetar.Extract(ctx, r, to, treetar.Options{
+		Owner: func(o treetar.Owned) treetar.Owned { return o }, Privileges: true, Note: note,
+	})
+	_ = r.CloseWithError(err)
+	if werr := <-written; err == nil {
+		err = werr
+	}
+	return err
+}
+
+// finish moves what was copied to its place, as often as it is called.
+func (s Store) finish(name string) error {
+	filled := s.filled(name)
+	if !s.Pending(name) {
+		return nil
+	}
+	from := filepath.Join(filled, dataName)
+	entries, err := os.ReadDir(from)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("fill volume %s: %w", name, err)
+	}
+	for _, e := range entries {
+		err := unix.Renameat2(unix.AT_FDCWD, filepath.Join(from, e.Name()), unix.AT_FDCWD, filepath.Join(s.Data(name), e.Name()), unix.RENAME_NOREPLACE)
+		if err != nil && !errors.Is(err, unix.EEXIST) { // a container was quicker
+			return fmt.Errorf("fill volume %s: rename %s: %w", name, e.Name(), err)
+		}
+	}
+	var st unix.Stat_t
+	if err := unix.Lstat(from, &st); err == nil {
+		data := s.Data(name)
+		if err := unix.Lchown(data, int(st.Uid), int(st.Gid)); err != nil {
+			return fmt.Errorf("fill volume %s: chown: %w", name, err)
+		}
+		const permissions = 0o7777
+		if err := unix.Chmod(data, st.Mode&permissions); err != nil {
+			return fmt.Errorf("fill volume %s: chmod: %w", name, err)
+		}
+	}
+	if err := os.RemoveAll(filled); err != nil {
+		return fmt.Errorf("fill volume %s: %w", name, err)
+	}
+	return nil
+}
