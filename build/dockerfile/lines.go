@@ -250,3 +250,9 @@ type noEnv struct{}
 
 func (noEnv) Get(string) (string, bool) { return "", false }
 func (noEnv) Keys() []string            { return nil }
+
+// IsHeredoc says whether a word begins a heredoc and is nothing else.
+func IsHeredoc(word string) bool {
+	_, ok := heredocWord(word)
+	return ok
+}

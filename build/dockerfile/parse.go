@@ -136,7 +136,7 @@ func (in *Instruction) run() (Command, error) {
 		return nil, in.Fault("--security", fmt.Errorf("--security=%s: sandbox is known", security))
 	}
 	for _, m := range c.Mounts {
-		if from := mountFrom(m); strings.Contains(strings.TrimSuffix(from, "$"), "$") {
+		if from := MountFrom(m); strings.Contains(strings.TrimSuffix(from, "$"), "$") {
 			return nil, in.Fault("from=", errNoVariable)
 		}
 	}
@@ -150,16 +150,6 @@ func (in *Instruction) run() (Command, error) {
 }
 
 var errNoVariable = hint.Errorf("name a stage instead: FROM $IMAGE AS name", "from has no variables")
-
-// mountFrom finds from=X in a --mount.
-func mountFrom(m string) string {
-	for field := range strings.SplitSeq(m, ",") {
-		if name, value, _ := strings.Cut(field, "="); strings.EqualFold(name, "from") {
-			return value
-		}
-	}
-	return ""
-}
 
 // commandLine reads the JSON form or the other.
 func (in *Instruction) commandLine(s string, at int) (CommandLine, error) {

@@ -1,0 +1,118 @@
+// Package build turns a Dockerfile and a context into an image.
+//
+//	result, err := build.Build(ctx, worker, build.Options{Source: build.Source{Context: dir}, Temp: temp})
+//
+// The Dockerfile is read (package dockerfile), planned (which stages are needed
+// and what they need of each other) and solved: each needed stage is a chain of
+// steps, stages go side by side until one needs another, and a step whose key is
+// in the cache isn't done again. What a step does is the Worker's; package engine
+// has the one there is. Nothing is printed: who wants to see it go on takes the
+// Events.
+//
+//	Dockerfile --Parse--> File --plan--> stages --solve--> State --Commit--> image
+//	                                               |
+//	                                               +-- Worker: Base, Copy, Run, Lookup ...
+package build
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"nook/build/dockerfile"
+	"nook/images"
+)
+
+// Options say what is built, and how.
+type Options struct {
+	Source Source
+	// Target is a stage's name or number; "": the last one.
+	Target string
+	// Args are build arguments.
+	Args map[string]string
+	// Labels are put on the image on top of the Dockerfile's.
+	Labels map[string]string
+	Names  []string
+	// NoCache does all steps again. What they make is remembered nonetheless.
+	NoCache bool
+	// NoCacheStages are stages that are built again.
+	NoCacheStages []string
+	Pull          string // as BaseSpec.Pull
+	Platform      string // os/arch[/variant]; "": this host's
+	Network       string // of RUN: "", default, host or none
+	ExtraHosts    []string
+	Squash        bool
+	ShmSize       int64
+	Secrets       map[string]Secret
+	// SSH are sockets of agents by id; the usual one is "default".
+	SSH map[string]string
+	// Epoch clamps times; zero: none.
+	Epoch time.Time
+	// Event is told what goes on, from several goroutines. Nil: nobody is.
+	Event func(Event)
+	// Output, when not nil, is called with what was built instead of making an
+	// image in the store.
+	Output *Output
+	// Temp is a directory for what comes from elsewhere. It must be there, and
+	// its owner removes it.
+	Temp string
+}
+
+// Secret is a value for RUN --mount=type=secret: a file or a variable.
+type Secret struct {
+	Path string
+	Env  string
+}
+
+func (s Secret) read() ([]byte, error) {
+	if s.Env != "" {
+		value, ok := os.LookupEnv(s.Env)
+		if !ok {
+			return nil, fmt.Errorf("the variable %s is not set", s.Env)
+		}
+		return []byte(value), nil
+	}
+	return os.ReadFile(s.Path)
+}
+
+// Output is a form that is not an image of the store.
+type Output struct {
+	Type string // docker, oci, tar or local
+	Dir  string // of local
+	W    io.Writer
+}
+
+// Result is what Build made.
+type Result struct {
+	// Image is zero for an output of type tar or local.
+	Image images.Image
+	// Warnings are about the Dockerfile.
+	Warnings []string
+}
+
+// Build builds. The errors that have a place in the Dockerfile are
+// *dockerfile.Error, those of a step *StepError.
+func Build(ctx context.Context, w Worker, o Options) (Result, error) {
+	s := newSolver(w, &o)
+	src, err := s.load(ctx)
+	if err != nil {
+		return Result{}, err
+	}
+	file, err := dockerfile.Parse(src.name, src.data)
+	if err != nil {
+		return Result{}, err
+	}
+	s.src = src
+	if s.plan, err = newPlan(file, &o); err != nil {
+		return Result{Warnings: file.Warnings}, err
+	}
+	done, err := s.solve(ctx)
+	warnings := append(file.Warnings, s.plan.unusedArgs()...)
+	if err != nil {
+		return Result{Warnings: warnings}, err
+	}
+	img, err := s.export(ctx, done)
+	return Result{Image: img, Warnings: warnings}, err
+}

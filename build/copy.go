@@ -1,0 +1,203 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"regexp"
+	"strings"
+
+	"nook/build/dockerfile"
+	"nook/internal/hint"
+)
+
+// part is what one layer of a COPY is made of: its sources come from one tree.
+type part struct {
+	tree Tree
+	from string // the key of a State, "" for other trees
+	spec SelectSpec
+	copy CopySpec
+}
+
+// copy does COPY and ADD. Sources of several kinds (files of the context,
+// heredocs, URLs) are a layer each.
+func (c *chain) copy(ctx context.Context, in *dockerfile.Instruction, cmd *dockerfile.Copy) error {
+	vars := c.scope()
+	copied := *cmd
+	var err error
+	for _, text := range []*string{&copied.Dest, &copied.Chown, &copied.Chmod, &copied.Checksum} {
+		if *text, err = vars.word(*text); err != nil {
+			return err
+		}
+	}
+	copied.Sources = nil
+	for _, text := range cmd.Sources {
+		source, err := vars.word(text)
+		if err != nil {
+			return in.Fault(text, err)
+		}
+		if source == "" {
+			return in.Fault(text, fmt.Errorf("the source %s is empty", text))
+		}
+		copied.Sources = append(copied.Sources, source)
+	}
+	if copied.Dest == "" {
+		return fmt.Errorf("the destination %s is empty", cmd.Dest)
+	}
+	for i, text := range copied.Exclude {
+		if copied.Exclude[i], err = vars.word(text); err != nil {
+			return err
+		}
+	}
+	common := CopySpec{
+		Dest: c.absolute(copied.Dest), ToDir: copied.Dest == "." || strings.HasSuffix(copied.Dest, "/") || strings.HasSuffix(copied.Dest, "/."),
+		Chown: copied.Chown, Chmod: copied.Chmod, Link: copied.Link, Epoch: Epoch{c.s.o.Epoch},
+	}
+	if len(copied.Sources)+len(copied.Heredocs) > 1 && !common.ToDir {
+		return in.Fault(cmd.Dest, hint.Errorf("end it in a slash", "several sources go to %s, which is no directory's name", copied.Dest))
+	}
+	parts, err := c.parts(ctx, in, &copied, common, vars)
+	if err != nil {
+		return err
+	}
+	for i := range parts {
+		if err := c.copyPart(ctx, in, &parts[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// parts sorts the sources by where they come from.
+func (c *chain) parts(ctx context.Context, in *dockerfile.Instruction, cmd *dockerfile.Copy, common CopySpec, vars *scope) ([]part, error) {
+	var parts []part
+	var local []string
+	var files []File
+	for _, source := range cmd.Sources {
+		if cmd.Add && isRemote(source) {
+			one, err := c.remote(ctx, cmd, source, common)
+			if err != nil {
+				return nil, in.Fault(source, err)
+			}
+			parts = append(parts, one)
+			continue
+		}
+		local = append(local, source)
+	}
+	if cmd.Checksum != "" && len(parts) == 0 {
+		return nil, in.Fault("--checksum", errors.New("--checksum is for sources that are URLs"))
+	}
+	if len(local) > 0 {
+		one := part{copy: common, spec: SelectSpec{
+			Sources: local, Parents: cmd.Parents, Exclude: cmd.Exclude, Followed: true,
+		}}
+		one.copy.Unpack = cmd.Add && (cmd.Unpack == nil || *cmd.Unpack)
+		if cmd.From == "" {
+			one.tree = c.s.src.tree()
+		} else {
+			state, err := c.from(ctx, cmd.From)
+			if err != nil {
+				return nil, in.Fault("--from", err)
+			}
+			one.tree, one.from = Tree{State: &state}, state.key()
+			one.copy.KeepOwner = cmd.Chown == ""
+		}
+		parts = append([]part{one}, parts...)
+	}
+	for _, doc := range cmd.Heredocs {
+		text := doc.Text()
+		if doc.Expand {
+			var err error
+			if text, err = vars.document(text); err != nil {
+				return nil, in.Fault("<<", err)
+			}
+		}
+		if path.Base(doc.Name) != doc.Name || doc.Name == "." || doc.Name == ".." {
+			return nil, in.Fault("<<", fmt.Errorf("a heredoc's name is one file's, not %q", doc.Name))
+		}
+		files = append(files, File{Name: doc.Name, Data: []byte(text), Mode: 0o644})
+	}
+	if len(files) > 0 {
+		parts = append(parts, filesPart(files, common))
+	}
+	return parts, nil
+}
+
+func filesPart(files []File, common CopySpec) part {
+	one := part{tree: Tree{Files: files}, copy: common, spec: SelectSpec{Literal: true}}
+	for _, f := range files {
+		one.spec.Sources = append(one.spec.Sources, f.Name)
+	}
+	return one
+}
+
+// copyPart does one layer. Two keys lead to it: one of what the sources' stage
+// was made of, which costs no look at its files, and one of the files.
+func (c *chain) copyPart(ctx context.Context, in *dockerfile.Instruction, p *part) error {
+	name := c.name(in.Text)
+	fast := ""
+	below := c.b.state
+	linked := p.copy.Link && numericOwner(p.copy.Chown)
+	if linked {
+		below = State{} // the layer is the same wherever it lies
+	}
+	parent := below.key()
+	how := fmt.Sprintf("%q %t %q %t %q %t %t %s", p.copy.Dest, p.copy.ToDir, p.copy.Chown, p.copy.KeepOwner,
+		p.copy.Chmod, p.copy.Link, p.copy.Unpack, epochPart(p.copy.Epoch.Epoch))
+	if p.from != "" {
+		fast = key(parent, "copy from", p.from, how, fmt.Sprintf("%q %t %t %q", p.spec.Sources, p.spec.Literal, p.spec.Parents, p.spec.Exclude))
+		if state, ok := c.s.w.Lookup(fast); ok && !c.noCache() {
+			c.last = c.s.begin(name)
+			c.last.tell(Event{Kind: Cached})
+			c.copied(state, linked, in)
+			return nil
+		}
+	}
+	sel, err := c.s.w.Select(ctx, p.tree, p.spec)
+	if err != nil {
+		step := c.s.begin(name)
+		step.end(ctx, err)
+		return selectFault(err, strings.Join(p.spec.Sources, " "))
+	}
+	if sel.Sources > 1 && !p.copy.ToDir {
+		return hint.Errorf("end it in a slash", "%s are %d files, and go to %s, which is no directory's name",
+			strings.Join(p.spec.Sources, " "), sel.Sources, p.copy.Dest)
+	}
+	k := key(parent, "copy", sel.Digest, how)
+	p.copy.From = sel
+	state, err := c.cached(ctx, name, k, "regular", func(ctx context.Context, _ *step) (State, error) {
+		return c.s.w.Copy(ctx, below, p.copy)
+	})
+	if err != nil {
+		return err
+	}
+	if fast != "" {
+		if err := c.s.w.Remember(fast, state, CacheInfo{Step: name, Kind: "regular"}); err != nil {
+			return err
+		}
+	}
+	c.copied(state, linked, in)
+	return nil
+}
+
+// copied puts a layer on the stage; one of --link knows nothing of those below.
+func (c *chain) copied(state State, linked bool, in *dockerfile.Instruction) {
+	if linked {
+		state = State{Layers: append(append([]string{}, c.b.state.Layers...), state.Layers...)}
+	}
+	c.advance(state, in.Text)
+}
+
+// numericOwner says that an owner can be set without a look at passwd.
+func numericOwner(owner string) bool {
+	return strings.Trim(owner, "0123456789:") == ""
+}
+
+var remoteForm = `^(https?|git|ssh)://|^[^/@]+@[^/:]+:`
+
+// isRemote says that a source of ADD is no name in the context.
+func isRemote(source string) bool {
+	ok, _ := regexp.MatchString(remoteForm, source)
+	return ok
+}

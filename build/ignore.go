@@ -1,0 +1,104 @@
+package build
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/moby/patternmatcher"
+	"github.com/moby/patternmatcher/ignorefile"
+)
+
+// ignore reads what .dockerignore leaves out of the context. NAME.dockerignore
+// beside the Dockerfile NAME stands before that of the context.
+func (src *source) ignore(o Source, local bool) (Filter, error) {
+	root, err := os.OpenRoot(src.dir)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	var f *os.File
+	name := src.name + ".dockerignore"
+	switch {
+	case o.File == "-":
+		err = fs.ErrNotExist
+	case local && o.File != "":
+		f, err = os.Open(name)
+	default:
+		f, err = root.Open(name)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		name = ".dockerignore"
+		f, err = root.Open(name)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	patterns, err := ignorefile.ReadAll(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	filter, err := ignoring(patterns)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return filter, nil
+}
+
+// ignoring makes a filter of patterns.
+func ignoring(patterns []string) (Filter, error) {
+	if len(patterns) == 0 {
+		return nil, nil
+	}
+	m, err := patternmatcher.New(patterns)
+	if err != nil {
+		return nil, err
+	}
+	// A matcher compiles its patterns when they are first used.
+	var mu sync.Mutex
+	return func(name string, dir bool, above any) (Verdict, any) {
+		if name == "." || name == "" {
+			return In, nil
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		info, _ := above.(patternmatcher.MatchInfo)
+		out, below, err := m.MatchesUsingParentResults(filepath.FromSlash(name), info)
+		switch {
+		case err != nil || !out:
+			return In, below
+		case dir && m.Exclusions() && mayHold(m, name):
+			return Out, below
+		}
+		return Prune, below
+	}, nil
+}
+
+// mayHold says whether an exception (!pattern) may mean something below dir.
+func mayHold(m *patternmatcher.PatternMatcher, dir string) bool {
+	for _, p := range m.Patterns() {
+		if !p.Exclusion() {
+			continue
+		}
+		text := path.Clean(p.String())
+		// Up to its first wildcard a pattern is a path.
+		plain := text
+		if i := strings.IndexAny(text, `*?[\`); i >= 0 {
+			plain = text[:i]
+		}
+		if strings.HasPrefix(plain, dir+"/") || plain != text && strings.HasPrefix(dir+"/", plain) ||
+			strings.HasPrefix(dir+"/", text+"/") {
+			return true
+		}
+	}
+	return false
+}

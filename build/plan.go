@@ -1,0 +1,290 @@
+package build
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"nook/build/dockerfile"
+	"nook/images"
+	"nook/internal/hint"
+)
+
+// plan is a Dockerfile as a graph.
+//
+//	FROM debian AS base ----+
+//	                        +--> FROM base AS a --> COPY --from=b ... (target)
+//	FROM golang AS b -------+---------------------------^
+//
+// Stages that the target doesn't need are not in it.
+type plan struct {
+	file     *dockerfile.File
+	o        *Options
+	stages   []*stage // all of the file
+	target   *stage
+	platform images.Platform
+	global   scope // of the ARGs before the first FROM
+}
+
+// stage is one FROM and what follows it.
+type stage struct {
+	index    int
+	name     string
+	from     *dockerfile.Instruction
+	base     *stage // nil for an image
+	image    string // expanded; "scratch" for nothing
+	platform string // expanded; "": the target's
+	steps    []*dockerfile.Instruction
+}
+
+// label is how progress names the stage.
+func (st *stage) label() string {
+	if st.name != "" {
+		return st.name
+	}
+	return "stage-" + strconv.Itoa(st.index)
+}
+
+// newPlan finds stages and what they need, and refuses what can be known to be
+// wrong before anything runs.
+func newPlan(file *dockerfile.File, o *Options) (*plan, error) {
+	platform, err := images.ParsePlatform(o.Platform)
+	if err != nil {
+		return nil, err
+	}
+	p := &plan{file: file, o: o, platform: platform}
+	p.global = scope{escape: file.Escape, args: map[string]string{}}
+	maps.Copy(p.global.args, p.platformArgs())
+	if err := p.split(); err != nil {
+		return nil, err
+	}
+	if p.target, err = p.findTarget(o.Target); err != nil {
+		return nil, err
+	}
+	for _, st := range p.stages {
+		if err := p.check(st); err != nil {
+			return nil, err
+		}
+	}
+	if err := p.noCycle(p.target, nil); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// split makes stages of the instructions.
+func (p *plan) split() error {
+	for i := range p.file.Commands {
+		in := &p.file.Commands[i]
+		switch c := in.Command.(type) {
+		case *dockerfile.From:
+			st, err := p.newStage(in, c)
+			if err != nil {
+				return err
+			}
+			p.stages = append(p.stages, st)
+			continue
+		case *dockerfile.Arg:
+			if len(p.stages) == 0 {
+				if err := p.globalArg(in, c); err != nil {
+					return err
+				}
+				continue
+			}
+		}
+		if len(p.stages) == 0 {
+			return in.Fault("", hint.Errorf("ARG alone may stand before it", "no FROM stands before %s", in.Keyword))
+		}
+		last := p.stages[len(p.stages)-1]
+		last.steps = append(last.steps, in)
+	}
+	if len(p.stages) == 0 {
+		return &dockerfile.Error{File: p.file.Name, Err: fmt.Errorf("no FROM in it")}
+	}
+	return nil
+}
+
+func (p *plan) newStage(in *dockerfile.Instruction, c *dockerfile.From) (*stage, error) {
+	st := &stage{index: len(p.stages), name: c.Name, from: in}
+	var err error
+	if st.image, err = p.global.word(c.Base); err != nil {
+		return nil, in.Fault(c.Base, err)
+	}
+	if st.image == "" {
+		return nil, in.Fault(c.Base, hint.Errorf("give it a value by --build-arg, or a default by ARG NAME=VALUE before the first FROM",
+			"the base name %s is empty", c.Base))
+	}
+	if st.platform, err = p.global.word(c.Platform); err != nil {
+		return nil, in.Fault("--platform", err)
+	}
+	if st.platform != "" {
+		if _, err := images.ParsePlatform(st.platform); err != nil {
+			return nil, in.Fault("--platform", err)
+		}
+	}
+	// A later stage may have the name of an earlier one: the last one counts.
+	st.base = p.named(st.image)
+	if st.base == nil && st.image != "scratch" {
+		if _, err := images.ParseReference(st.image); err != nil {
+			return nil, in.Fault(c.Base, err)
+		}
+	}
+	return st, nil
+}
+
+// named finds a stage by name.
+func (p *plan) named(name string) *stage {
+	for _, st := range slices.Backward(p.stages) {
+		if st.name != "" && st.name == strings.ToLower(name) {
+			return st
+		}
+	}
+	return nil
+}
+
+// lookup finds what --from means: a stage by name or number; nil is an image.
+func (p *plan) lookup(from string) (*stage, error) {
+	if strings.Trim(from, "0123456789") != "" {
+		return p.named(from), nil
+	}
+	n, err := strconv.Atoi(from)
+	if err != nil || n >= len(p.stages) {
+		return nil, hint.Errorf(fmt.Sprintf("the stages are 0 to %d", len(p.stages)-1), "there is no stage %s", from)
+	}
+	return p.stages[n], nil
+}
+
+func (p *plan) findTarget(name string) (*stage, error) {
+	if name == "" {
+		return p.stages[len(p.stages)-1], nil
+	}
+	st, err := p.lookup(name)
+	if err != nil {
+		return nil, fmt.Errorf("--target: %w", err)
+	}
+	if st == nil {
+		return nil, hint.Errorf("the stages are "+strings.Join(p.stageNames(), ", "),
+			"--target %s: %s has no such stage", name, p.file.Name)
+	}
+	return st, nil
+}
+
+func (p *plan) stageNames() []string {
+	var names []string
+	for _, st := range p.stages {
+		if st.name != "" {
+			names = append(names, st.name)
+		} else {
+			names = append(names, strconv.Itoa(st.index))
+		}
+	}
+	return names
+}
+
+// check looks at the references of one stage.
+func (p *plan) check(st *stage) error {
+	for _, in := range st.steps {
+		for _, from := range fromsOf(in) {
+			other, err := p.lookup(from)
+			if err == nil && other == st {
+				err = fmt.Errorf("stage %s copies from itself", st.label())
+			}
+			if err == nil && other == nil {
+				if _, err = images.ParseReference(from); err != nil {
+					err = hint.Errorf("the stages are "+strings.Join(p.stageNames(), ", "), "%s is neither a stage nor an image: %w", from, err)
+				}
+			}
+			if err != nil {
+				return in.Fault("from=", err)
+			}
+		}
+	}
+	return nil
+}
+
+// fromsOf are the stages and images that an instruction copies from or mounts.
+func fromsOf(in *dockerfile.Instruction) []string {
+	var froms []string
+	switch c := in.Command.(type) {
+	case *dockerfile.Copy:
+		froms = append(froms, c.From)
+	case *dockerfile.Run:
+		for _, m := range c.Mounts {
+			froms = append(froms, dockerfile.MountFrom(m))
+		}
+	}
+	return slices.DeleteFunc(froms, func(s string) bool { return s == "" || s == "scratch" })
+}
+
+// needs are the stages that a stage can't be built without.
+func (p *plan) needs(st *stage) []*stage {
+	var needed []*stage
+	if st.base != nil {
+		needed = append(needed, st.base)
+	}
+	for _, in := range st.steps {
+		for _, from := range fromsOf(in) {
+			if other, err := p.lookup(from); err == nil && other != nil && !slices.Contains(needed, other) {
+				needed = append(needed, other)
+			}
+		}
+	}
+	return needed
+}
+
+// noCycle walks what st needs; above are those that need st.
+func (p *plan) noCycle(st *stage, above []*stage) error {
+	done := map[*stage]bool{}
+	var walk func(st *stage, above []*stage) error
+	walk = func(st *stage, above []*stage) error {
+		if i := slices.Index(above, st); i >= 0 {
+			var names []string
+			for _, one := range append(above[i:], st) {
+				names = append(names, one.label())
+			}
+			return st.from.Fault("", fmt.Errorf("stages need each other: %s", strings.Join(names, " -> ")))
+		}
+		if done[st] {
+			return nil
+		}
+		for _, other := range p.needs(st) {
+			if err := walk(other, append(above, st)); err != nil {
+				return err
+			}
+		}
+		done[st] = true
+		return nil
+	}
+	return walk(st, above)
+}
+
+// unusedArgs warns of --build-args that no ARG asked for, as docker does.
+func (p *plan) unusedArgs() []string {
+	var unused []string
+	for name := range p.o.Args {
+		if !p.used(name) && !predefined(name) {
+			unused = append(unused, name)
+		}
+	}
+	if len(unused) == 0 {
+		return nil
+	}
+	slices.Sort(unused)
+	return []string{"no ARG took these build arguments: " + strings.Join(unused, ", ")}
+}
+
+// used says whether any ARG of the file has the name.
+func (p *plan) used(name string) bool {
+	for _, in := range p.file.Commands {
+		if c, ok := in.Command.(*dockerfile.Arg); ok {
+			for _, arg := range c.Args {
+				if arg.Name == name {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}

@@ -1,0 +1,353 @@
+package build
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"nook/build/dockerfile"
+	"nook/internal/hint"
+)
+
+// run does RUN.
+func (c *chain) run(ctx context.Context, in *dockerfile.Instruction, cmd *dockerfile.Run) error {
+	cfg := &c.b.config.Config
+	spec := RunSpec{
+		User: cfg.User, WorkingDir: c.absolute("."), Network: c.s.o.Network,
+		ExtraHosts: c.s.o.ExtraHosts, ShmSize: c.s.o.ShmSize, Epoch: Epoch{c.s.o.Epoch},
+	}
+	if cmd.Network != "" && cmd.Network != "default" {
+		spec.Network = cmd.Network
+	}
+	if spec.Network == "" || spec.Network == "default" {
+		spec.Network = "host"
+	}
+	var script *Mount
+	spec.Args, script = c.command(cmd)
+	mounts, parts, env, err := c.mounts(ctx, in, cmd)
+	if err != nil {
+		return err
+	}
+	spec.Mounts = mounts
+	if script != nil {
+		spec.Mounts = append(spec.Mounts, *script)
+		parts = append(parts, "script", string(script.Data))
+	}
+	spec.Env, parts = c.environment(env, parts)
+	parts = append([]string{c.b.state.key(), "run"}, parts...)
+	parts = append(parts, "args")
+	parts = append(parts, spec.Args...)
+	rest, err := json.Marshal([]any{spec.User, spec.WorkingDir, spec.Network, spec.ExtraHosts, spec.ShmSize, epochPart(spec.Epoch.Epoch)})
+	if err != nil {
+		return err
+	}
+	k := key(append(parts, string(rest))...)
+	kind := "regular"
+	if slices.ContainsFunc(mounts, func(m Mount) bool { return m.Kind == MountCache }) {
+		kind = "exec.cachemount"
+	}
+	below := c.b.state
+	state, err := c.cached(ctx, c.name(runText(in, cmd)), k, kind, func(ctx context.Context, st *step) (State, error) {
+		select {
+		case c.s.runs <- struct{}{}:
+			defer func() { <-c.s.runs }()
+		case <-ctx.Done():
+			return State{}, ctx.Err()
+		}
+		return c.s.w.Run(ctx, below, spec, st)
+	})
+	if err != nil {
+		return err
+	}
+	c.advance(state, c.runHistory(spec.Args))
+	return nil
+}
+
+// runText is the instruction as progress shows it: of a heredoc its first line.
+func runText(in *dockerfile.Instruction, cmd *dockerfile.Run) string {
+	if len(cmd.Heredocs) == 0 {
+		return in.Text
+	}
+	first, rest, _ := strings.Cut(strings.TrimSpace(cmd.Heredocs[0].Text()), "\n")
+	if rest != "" {
+		first += "..."
+	}
+	return in.Text + " (" + first + ")"
+}
+
+// scriptDir is where a heredoc that begins with #! is mounted, as buildkit does.
+const scriptDir = "/dev/pipes/"
+
+// command is what RUN executes. A heredoc alone is the script itself: run by
+// the shell, or by what its first line names; any other stands in the shell's
+// own grammar, and is given to the shell again.
+func (c *chain) command(cmd *dockerfile.Run) (args []string, script *Mount) {
+	if len(cmd.Heredocs) == 0 {
+		return withShell(&c.b.config.Config, cmd.CommandLine), nil
+	}
+	first := cmd.Heredocs[0]
+	line := cmd.Words[0]
+	if dockerfile.IsHeredoc(line) {
+		if strings.HasPrefix(first.Text(), "#!") {
+			script = &Mount{
+				Kind: MountSecret, Target: scriptDir + path.Base(first.Name), Data: []byte(first.Text()),
+				Mode: 0o755, ReadOnly: true,
+			}
+			return []string{script.Target}, script
+		}
+		line = first.Text()
+	} else {
+		for _, doc := range cmd.Heredocs {
+			line += "\n" + doc.Content + doc.Name
+		}
+	}
+	return withShell(&c.b.config.Config, dockerfile.CommandLine{Words: []string{line}, Shell: true}), nil
+}
+
+// environment is what the command sees: ENV, then those ARGs that ENV doesn't
+// have, then the proxies, which don't count for the key.
+func (c *chain) environment(extra, parts []string) (env, key []string) {
+	env = slices.Clone(c.b.config.Config.Env)
+	vars := scope{env: env}
+	for _, name := range slices.Sorted(maps.Keys(c.b.args)) {
+		if _, ok := vars.Get(name); !ok {
+			env = append(env, name+"="+c.b.args[name])
+		}
+	}
+	env = append(env, extra...)
+	parts = append(append(parts, "env"), env...)
+	for _, name := range slices.Sorted(maps.Keys(c.s.o.Args)) {
+		if _, declared := c.b.args[name]; isProxy(name) && !declared {
+			env = append(env, name+"="+c.s.o.Args[name])
+		}
+	}
+	return env, parts
+}
+
+// runHistory is docker's form: the arguments that were set stand before the
+// command.
+func (c *chain) runHistory(args []string) string {
+	var set []string
+	for _, name := range slices.Sorted(maps.Keys(c.b.args)) {
+		set = append(set, name+"="+c.b.args[name])
+	}
+	text := "RUN "
+	if len(set) > 0 {
+		text += fmt.Sprintf("|%d %s ", len(set), strings.Join(set, " "))
+	}
+	return text + strings.Join(args, " ")
+}
+
+// mounts reads the --mounts and finds what they show. parts are for the key,
+// env is what secrets put into the environment.
+func (c *chain) mounts(ctx context.Context, in *dockerfile.Instruction, cmd *dockerfile.Run) (all []Mount, parts, env []string, err error) {
+	agents := 0
+	for _, text := range cmd.Mounts {
+		m, err := dockerfile.ParseMount(text, c.scope().word)
+		if err != nil {
+			return nil, nil, nil, in.Fault("--mount="+text, err)
+		}
+		out := Mount{
+			Kind: MountKind(m.Type), Target: m.Target, ReadOnly: m.ReadOnly, Source: m.Source,
+			ID: m.ID, Sharing: m.Sharing, Size: m.Size,
+		}
+		if m.Mode != nil {
+			out.Mode = fs.FileMode(*m.Mode)
+		}
+		if m.UID != nil {
+			out.UID = uint32(*m.UID)
+		}
+		if m.GID != nil {
+			out.GID = uint32(*m.GID)
+		}
+		if out.Target != "" {
+			out.Target = c.absolute(out.Target)
+		}
+		shown := ""
+		switch out.Kind {
+		case MountBind:
+			shown, err = c.bind(ctx, &out, m)
+		case MountCache:
+			shown, err = c.cache(ctx, &out, m)
+		case MountSecret:
+			out, env, err = c.secret(out, m, env)
+		case MountSSH:
+			out, env, err = c.agent(out, m, env, agents)
+			agents++
+		}
+		if err != nil {
+			return nil, nil, nil, in.Fault("--mount="+text, err)
+		}
+		// The names in it count, of binds the contents too.
+		parts = append(parts, "mount", fmt.Sprintf("%s %s %t %s %s %s %d %o %d %d %t", m.Type, out.Target, out.ReadOnly,
+			shown, out.ID, out.Sharing, out.Size, out.Mode, out.UID, out.GID, m.Required))
+		if out.Target != "" {
+			all = append(all, out)
+		}
+	}
+	return all, parts, env, nil
+}
+
+// bind finds the files of a bind mount. The context isn't mounted itself: what
+// .dockerignore leaves out isn't shown, and what RUN does doesn't get there.
+func (c *chain) bind(ctx context.Context, out *Mount, m dockerfile.Mount) (key string, err error) {
+	source := m.Source
+	if source == "" {
+		source = "/"
+	}
+	if m.From == "" {
+		state, err := c.contextState(ctx, source)
+		if err != nil {
+			return "", err
+		}
+		out.From, out.Source = &state, contextMount
+		return state.key(), nil
+	}
+	return c.shown(ctx, out, m.From, source)
+}
+
+// shown is a path in a stage or an image.
+func (c *chain) shown(ctx context.Context, out *Mount, from, source string) (key string, err error) {
+	state, err := c.from(ctx, from)
+	if err != nil {
+		return "", err
+	}
+	out.From, out.Source = &state, path.Join("/", source)
+	return state.key() + " " + out.Source, nil
+}
+
+// contextMount is where what a mount shows of the context stands in its state.
+const contextMount = "/context"
+
+// contextState makes a state of a part of the context.
+func (c *chain) contextState(ctx context.Context, source string) (State, error) {
+	sel, err := c.s.w.Select(ctx, c.s.src.tree(), SelectSpec{Sources: []string{source}, Literal: true, Followed: true})
+	if err != nil {
+		return State{}, selectFault(err, source)
+	}
+	k := key("context", sel.Digest, epochPart(c.s.o.Epoch))
+	return once(ctx, &c.s.mu, c.s.keys, k, func() (State, error) {
+		if state, ok := c.s.w.Lookup(k); ok {
+			return state, nil
+		}
+		state, err := c.s.w.Copy(ctx, State{}, CopySpec{From: sel, Dest: contextMount, Epoch: Epoch{c.s.o.Epoch}})
+		if err != nil {
+			return State{}, err
+		}
+		return state, c.s.w.Remember(k, state, CacheInfo{Step: "context " + source, Kind: "source.local"})
+	})
+}
+
+// from is the state of a stage or an image.
+func (c *chain) from(ctx context.Context, from string) (State, error) {
+	if from == "scratch" {
+		return State{}, nil
+	}
+	other, err := c.s.plan.lookup(from)
+	if err != nil {
+		return State{}, err
+	}
+	if other != nil {
+		b, err := c.s.stage(ctx, other)
+		if err != nil {
+			return State{}, err
+		}
+		return b.state, nil
+	}
+	base, err := c.s.image(ctx, from, c.s.platformOf(c.st))
+	if err != nil {
+		return State{}, hint.Errorf("the stages are "+strings.Join(c.s.plan.stageNames(), ", "),
+			"%s is neither a stage nor an image that is there: %w", from, err)
+	}
+	return base.State, nil
+}
+
+func (c *chain) cache(ctx context.Context, out *Mount, m dockerfile.Mount) (key string, err error) {
+	if out.ID == "" {
+		out.ID = out.Target
+	}
+	if out.Sharing == "" {
+		out.Sharing = "shared"
+	}
+	if m.From == "" {
+		return "", nil
+	}
+	return c.shown(ctx, out, m.From, m.Source)
+}
+
+// secret finds a secret by its id. One that isn't given is no error unless it
+// is required.
+func (c *chain) secret(out Mount, m dockerfile.Mount, env []string) (Mount, []string, error) {
+	id := m.ID
+	if id == "" {
+		id = m.Source
+	}
+	if id == "" {
+		id = path.Base(m.Target)
+	}
+	out.ID, out.Source = id, ""
+	given, ok := c.s.o.Secrets[id]
+	switch {
+	case !ok && m.Required:
+		return out, env, hint.Errorf("give it by --secret id="+id+",src=FILE", "the secret %s is required and was not given", id)
+	case !ok:
+		out.Target = ""
+		return out, env, nil
+	}
+	data, err := given.read()
+	if err != nil {
+		return out, env, fmt.Errorf("secret %s: %w", id, err)
+	}
+	if m.Env != nil {
+		name := *m.Env
+		if name == "" {
+			name = id
+		}
+		env = append(env, name+"="+string(data))
+		if out.Target == "" {
+			return out, env, nil
+		}
+	}
+	if out.Target == "" {
+		out.Target = "/run/secrets/" + path.Base(id)
+	}
+	out.Data = data
+	return out, env, nil
+}
+
+// agent finds the socket of an agent by its id.
+func (c *chain) agent(out Mount, m dockerfile.Mount, env []string, n int) (Mount, []string, error) {
+	if out.ID == "" {
+		out.ID = "default"
+	}
+	socket, ok := c.s.o.SSH[out.ID]
+	switch {
+	case !ok && m.Required:
+		return out, env, hint.Errorf("give it by --ssh "+out.ID, "the agent %s is required and was not given", out.ID)
+	case !ok:
+		out.Target = ""
+		return out, env, nil
+	}
+	if out.Target == "" {
+		out.Target = fmt.Sprintf("/run/buildkit/ssh_agent.%d", n)
+	}
+	out.Socket = socket
+	return out, append(env, "SSH_AUTH_SOCK="+out.Target), nil
+}
+
+// selectFault says what a source that means nothing is.
+func selectFault(err error, source string) error {
+	switch {
+	case errors.Is(err, ErrNoSource):
+		return hint.Wrap(err, "sources are names in the build context, without what .dockerignore leaves out")
+	case errors.Is(err, ErrOutside):
+		return hint.Wrap(err, "copy it into the context, or give a directory above as the context")
+	}
+	return fmt.Errorf("%s: %w", source, err)
+}

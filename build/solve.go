@@ -1,0 +1,283 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"nook/build/dockerfile"
+	"nook/images"
+)
+
+// solver builds the stages of one plan.
+type solver struct {
+	w    Worker
+	o    *Options
+	plan *plan
+	src  *source
+	runs chan struct{} // a place for each command that may run at once
+
+	mu     sync.Mutex
+	steps  int
+	stages map[*stage]*promise[*built]
+	bases  map[string]*promise[Base]
+	keys   map[string]*promise[State] // steps under way or done, by key
+}
+
+// mostRuns bounds the commands that run side by side.
+const mostRuns = 16
+
+func newSolver(w Worker, o *Options) *solver {
+	return &solver{
+		w: w, o: o, runs: make(chan struct{}, mostRuns),
+		stages: map[*stage]*promise[*built]{}, bases: map[string]*promise[Base]{}, keys: map[string]*promise[State]{},
+	}
+}
+
+// promise is a result that several may wait for.
+type promise[T any] struct {
+	done  chan struct{}
+	value T
+	err   error
+}
+
+// once returns the result of do, which runs once for each key however many ask.
+func once[K comparable, T any](ctx context.Context, mu *sync.Mutex, all map[K]*promise[T], key K, do func() (T, error)) (T, error) {
+	mu.Lock()
+	p := all[key]
+	if p == nil {
+		p = &promise[T]{done: make(chan struct{})}
+		all[key] = p
+		mu.Unlock()
+		p.value, p.err = do()
+		close(p.done)
+		return p.value, p.err
+	}
+	mu.Unlock()
+	select {
+	case <-p.done:
+		return p.value, p.err
+	case <-ctx.Done():
+		var none T
+		return none, ctx.Err()
+	}
+}
+
+// built is a stage so far: its files, and what the image of it would be.
+type built struct {
+	state   State
+	base    *Base // nil: scratch
+	config  images.ImageConfig
+	history []images.History
+	args    map[string]string // the ARGs that have a value
+	cmdSet  bool              // a CMD stands in this stage
+}
+
+// clone is a copy for a stage that goes on from here.
+func (b *built) clone() *built {
+	c := *b
+	c.config.Config = cloneConfig(b.config.Config)
+	c.history = slices.Clip(b.history)
+	c.args, c.cmdSet = map[string]string{}, false
+	return &c
+}
+
+// solve builds the target. All stages that it needs begin at once, and wait for
+// each other where one copies from another.
+func (s *solver) solve(ctx context.Context) (*built, error) {
+	needed := s.plan.closure()
+	if err := s.refuseForeign(needed); err != nil {
+		return nil, err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	for _, st := range needed {
+		g.Go(func() error {
+			_, err := s.stage(ctx, st)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	return s.stage(ctx, s.plan.target)
+}
+
+// closure is the target and all that it needs, what is needed first.
+func (p *plan) closure() []*stage {
+	var order []*stage
+	var visit func(*stage)
+	visit = func(st *stage) {
+		if slices.Contains(order, st) {
+			return
+		}
+		for _, other := range p.needs(st) {
+			visit(other)
+		}
+		order = append(order, st)
+	}
+	visit(p.target)
+	return order
+}
+
+// refuseForeign refuses to RUN what this machine can't, before anything starts.
+func (s *solver) refuseForeign(needed []*stage) error {
+	for _, st := range needed {
+		platform, err := images.ParsePlatform(s.platformOf(st))
+		if err != nil {
+			return st.from.Fault("--platform", err)
+		}
+		cfg := images.ImageConfig{OS: platform.OS, Architecture: platform.Architecture, Variant: platform.Variant}
+		for _, in := range st.steps {
+			if _, runs := in.Command.(*dockerfile.Run); !runs {
+				continue
+			}
+			if err := images.CheckPlatform(&cfg); err != nil {
+				return in.Fault("", err)
+			}
+		}
+	}
+	return nil
+}
+
+func (s *solver) platformOf(st *stage) string {
+	for st.base != nil && st.platform == "" {
+		st = st.base
+	}
+	if st.platform != "" {
+		return st.platform
+	}
+	return s.o.Platform
+}
+
+func (s *solver) stage(ctx context.Context, st *stage) (*built, error) {
+	return once(ctx, &s.mu, s.stages, st, func() (*built, error) { return s.buildStage(ctx, st) })
+}
+
+// buildStage does the steps of one stage, one after another.
+func (s *solver) buildStage(ctx context.Context, st *stage) (*built, error) {
+	b, err := s.begins(ctx, st)
+	if err != nil {
+		return nil, err
+	}
+	triggers, err := s.triggers(st, b)
+	if err != nil {
+		return nil, err
+	}
+	c := &chain{s: s, st: st, b: b, total: 1}
+	steps := append(triggers, st.steps...)
+	for _, in := range steps {
+		if makesLayer(in) {
+			c.total++
+		}
+	}
+	c.begun()
+	for _, in := range steps {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if err := c.do(ctx, in); err != nil {
+			return nil, c.failure(ctx, in, err)
+		}
+	}
+	return b, nil
+}
+
+func makesLayer(in *dockerfile.Instruction) bool {
+	return slices.Contains([]string{"RUN", "COPY", "ADD", "WORKDIR"}, in.Keyword)
+}
+
+// begins is what a stage's FROM means.
+func (s *solver) begins(ctx context.Context, st *stage) (*built, error) {
+	if st.base != nil {
+		below, err := s.stage(ctx, st.base)
+		if err != nil {
+			return nil, err
+		}
+		return below.clone(), nil
+	}
+	if st.image == "scratch" {
+		b := &built{args: map[string]string{}}
+		platform, _ := images.ParsePlatform(s.platformOf(st))
+		b.config = images.ImageConfig{OS: platform.OS, Architecture: platform.Architecture, Variant: platform.Variant}
+		b.config.Config.Env = []string{defaultPath}
+		b.config.Config.WorkingDir = "/"
+		return b, nil
+	}
+	base, err := s.image(ctx, st.image, s.platformOf(st))
+	if err != nil {
+		return nil, st.from.Fault(st.from.Command.(*dockerfile.From).Base, err)
+	}
+	b := &built{state: base.State, base: &base, args: map[string]string{}}
+	b.config = *base.Config
+	b.config.Config = cloneConfig(base.Config.Config)
+	if !slices.ContainsFunc(b.config.Config.Env, func(e string) bool { return strings.HasPrefix(e, "PATH=") }) {
+		b.config.Config.Env = append(b.config.Config.Env, defaultPath)
+	}
+	return b, nil
+}
+
+const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// image gets an image once, however many stages begin with it.
+func (s *solver) image(ctx context.Context, ref, platform string) (Base, error) {
+	return once(ctx, &s.mu, s.bases, ref+" "+platform, func() (Base, error) {
+		step := s.begin("[internal] load metadata for " + familiar(ref))
+		base, err := s.w.Base(ctx, BaseSpec{Ref: ref, Platform: platform, Pull: s.o.Pull})
+		step.end(ctx, err)
+		return base, err
+	})
+}
+
+func familiar(ref string) string {
+	r, err := images.ParseReference(ref)
+	if err != nil {
+		return ref
+	}
+	return r.String()
+}
+
+// triggers are the ONBUILD instructions that the base has for this stage.
+func (s *solver) triggers(st *stage, b *built) ([]*dockerfile.Instruction, error) {
+	texts := b.config.Config.OnBuild
+	b.config.Config.OnBuild = nil
+	var all []*dockerfile.Instruction
+	for _, text := range texts {
+		in, err := dockerfile.ParseOne("ONBUILD of "+st.image, text)
+		if err == nil && slices.Contains([]string{"FROM", "ONBUILD", "MAINTAINER"}, in.Keyword) {
+			err = in.Fault("", fmt.Errorf("%s is no ONBUILD trigger", in.Keyword))
+		}
+		if err != nil {
+			return nil, st.from.Fault("", err)
+		}
+		// A trigger came too late for the plan's own search for cycles.
+		for _, from := range fromsOf(in) {
+			if other, err := s.plan.lookup(from); err == nil && other != nil && (other == st || s.plan.reaches(other, st)) {
+				return nil, st.from.Fault("", fmt.Errorf("stages need each other: %s -> %s, by ONBUILD %s", st.label(), other.label(), text))
+			}
+		}
+		all = append(all, in)
+	}
+	return all, nil
+}
+
+// reaches says whether from needs to, directly or not.
+func (p *plan) reaches(from, to *stage) bool {
+	return slices.ContainsFunc(p.needs(from), func(st *stage) bool { return st == to || p.reaches(st, to) })
+}
+
+// end tells how a step ended.
+func (st *step) end(ctx context.Context, err error) {
+	switch {
+	case err == nil:
+		st.tell(Event{Kind: Done})
+	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
+		st.tell(Event{Kind: Canceled})
+	default:
+		st.tell(Event{Kind: Failed, Err: err})
+	}
+}

@@ -1,0 +1,161 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"nook/internal/hint"
+)
+
+// Source says where the Dockerfile and the context come from.
+type Source struct {
+	// Context is a directory, "-" for Stdin, or a git URL.
+	Context string
+	// File is the Dockerfile's path, on the host for a directory, else in the
+	// context; "-" is Stdin; "": Dockerfile in the context.
+	File  string
+	Stdin io.Reader
+}
+
+// source is a context that is here.
+type source struct {
+	name   string // of the Dockerfile, as messages show it
+	data   []byte
+	dir    string // "": nothing in it
+	filter Filter
+}
+
+// tree is the context for Select.
+func (src *source) tree() Tree {
+	if src.dir == "" {
+		return Tree{Files: []File{}}
+	}
+	return Tree{Dir: src.dir, Filter: src.filter}
+}
+
+// load brings the context here and reads Dockerfile and .dockerignore.
+func (s *solver) load(ctx context.Context) (*source, error) {
+	o := s.o.Source
+	if o.Context == "-" && o.File == "-" {
+		return nil, hint.Errorf("give one of them as a file", "both the context and the Dockerfile are to come from standard input")
+	}
+	src := &source{}
+	var err error
+	local := false
+	switch {
+	case o.Context == "":
+		return nil, errContext
+	case o.Context == "-":
+		step := s.begin("[internal] load remote build context")
+		err = src.fromStdin(ctx, o, filepath.Join(s.o.Temp, "context"))
+		step.end(ctx, err)
+	case isGit(o.Context):
+		step := s.begin("[internal] load git source " + o.Context)
+		src.dir, err = cloneGit(ctx, o.Context, filepath.Join(s.o.Temp, "context"), step)
+		step.end(ctx, err)
+	case strings.HasPrefix(o.Context, "http://"), strings.HasPrefix(o.Context, "https://"):
+		err = hint.Errorf("download it, and give it on standard input: nook build - < FILE", "%s is no git URL", o.Context)
+	default:
+		local = true
+		src.dir, err = localDir(o.Context)
+	}
+	if err == nil && src.data == nil {
+		step := s.begin("[internal] load build definition from Dockerfile")
+		err = src.dockerfile(o, local)
+		step.end(ctx, err)
+	}
+	if err == nil && src.dir != "" {
+		step := s.begin("[internal] load .dockerignore")
+		src.filter, err = src.ignore(o, local)
+		step.end(ctx, err)
+	}
+	return src, err
+}
+
+// localDir checks that the context is a directory.
+func localDir(dir string) (string, error) {
+	info, err := os.Stat(dir)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("build context: %w", err)
+	case !info.IsDir():
+		return "", hint.Errorf("an archive goes to standard input: nook build - < FILE; a Dockerfile to -f", "build context %s is not a directory", dir)
+	}
+	return filepath.Abs(dir)
+}
+
+// dockerfile reads the Dockerfile.
+func (src *source) dockerfile(o Source, local bool) (err error) {
+	if o.File == "-" {
+		src.name = "Dockerfile"
+		if o.Stdin == nil {
+			return errors.New("there is no standard input")
+		}
+		src.data, err = readLimited(o.Stdin)
+		return err
+	}
+	if local && o.File != "" {
+		// Named by the caller: as seen from the caller's directory.
+		src.name = o.File
+		src.data, err = readFile(o.File)
+		if errors.Is(err, fs.ErrNotExist) {
+			if _, there := os.Stat(filepath.Join(src.dir, o.File)); there == nil {
+				err = hint.Wrap(err, "-f is relative to this directory, not to the context: -f "+filepath.Join(o.Context, o.File))
+			}
+		}
+		return err
+	}
+	name := o.File
+	if name == "" {
+		name = "Dockerfile"
+	}
+	root, err := os.OpenRoot(src.dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	f, err := root.Open(name)
+	if errors.Is(err, fs.ErrNotExist) && o.File == "" {
+		name = strings.ToLower(name) // docker takes this too
+		f, err = root.Open(name)
+	}
+	if errors.Is(err, fs.ErrNotExist) && o.File == "" {
+		return hint.Errorf("-f FILE names it, -f - reads it from standard input", "no Dockerfile in the context %s", o.Context)
+	}
+	if err != nil {
+		return fmt.Errorf("%s of the context: %w", name, err)
+	}
+	defer f.Close()
+	src.name = name
+	src.data, err = readLimited(f)
+	return err
+}
+
+func readFile(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return readLimited(f)
+}
+
+// mostDockerfile is more than anybody wrote.
+const mostDockerfile = 16 << 20
+
+func readLimited(r io.Reader) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(r, mostDockerfile+1))
+	if err == nil && len(data) > mostDockerfile {
+		err = fmt.Errorf("a Dockerfile of more than %d MiB", mostDockerfile>>20)
+	}
+	if data == nil {
+		data = []byte{}
+	}
+	return data, err
+}
