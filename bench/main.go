@@ -76,6 +76,8 @@ func run(s settings) error {
 		return measure(s, os.Stdout)
 	case "write":
 		return write(flag.Args())
+	case "timed":
+		return sayTime(flag.Args())
 	}
 	for _, name := range s.parts() {
 		if !slices.Contains(partNames(), name) {

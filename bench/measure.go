@@ -48,7 +48,11 @@ func race(list []contestant, warmup, rounds int) []times {
 			if r.out != nil {
 				continue
 			}
-			d, err := clock(r.command(round))
+			timing := clock
+			if r.clock != nil {
+				timing = r.clock
+			}
+			d, err := timing(r.command(round))
 			if err == nil && r.after != nil {
 				err = r.after(round)
 			}
@@ -88,7 +92,8 @@ func parts() []part {
 	return []part{
 		{"start", startPart}, {"detached", detachedPart}, {"exec", execPart}, {"ps", listPart},
 		{"idle", idlePart}, {"logs", followPart}, {"unpack", unpackPart},
-		{"pull", pullPart}, {"load", loadPart}, {"init", initPart},
+		{"pull", pullPart}, {"load", loadPart},
+		{"files", filesPart}, {"layer", layerPart}, {"mount", mountPart}, {"init", initPart},
 	}
 }
 

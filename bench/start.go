@@ -5,6 +5,7 @@ import (
 	"io"
 	"os/exec"
 	"path/filepath"
+	"time"
 )
 
 // contestant is one way to do what a part times.
@@ -13,6 +14,8 @@ type contestant struct {
 	note string // what it does less or more than nook
 	// command is what is timed. round makes names that must differ.
 	command func(round int) *exec.Cmd
+	// clock is how it is timed; nil: from its start to its exit.
+	clock func(*exec.Cmd) (time.Duration, error)
 	// ready is asked once before; its error takes the contestant out.
 	ready func() error
 	// after, if there is one, tidies up after each round and isn't timed.
