@@ -66,7 +66,7 @@ func (c *chain) do(ctx context.Context, in *dockerfile.Instruction) error {
 	case *dockerfile.Workdir:
 		return c.workdir(ctx, cmd)
 	case *dockerfile.Arg:
-		return c.arg(cmd)
+		return c.arg(in, cmd)
 	case *dockerfile.Env:
 		pairs, err := vars.pairs(cmd.Pairs)
 		if err != nil {
@@ -177,7 +177,7 @@ func (s *scope) pairs(pairs []dockerfile.Pair) ([]dockerfile.Pair, error) {
 
 // arg declares arguments: --build-arg's value, the default, or that of the ARG
 // before the first FROM.
-func (c *chain) arg(cmd *dockerfile.Arg) error {
+func (c *chain) arg(in *dockerfile.Instruction, cmd *dockerfile.Arg) error {
 	p := c.s.plan
 	for _, arg := range cmd.Args {
 		value, ok := p.o.Args[arg.Name]
@@ -197,6 +197,7 @@ func (c *chain) arg(cmd *dockerfile.Arg) error {
 			c.b.args[arg.Name] = value
 		}
 	}
+	c.meta(in)
 	return nil
 }
 

@@ -140,7 +140,7 @@ func (f *fake) Copy(_ context.Context, below State, spec CopySpec) (State, error
 		if spec.ToDir {
 			to = filepath.Join(spec.Dest, filepath.Base(name))
 		}
-		files[to] = text
+		files[to] = text + spec.Chown
 		f.note("copy %s", to)
 	}
 	return f.layer(below, files), nil

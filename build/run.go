@@ -111,7 +111,7 @@ func (c *chain) command(cmd *dockerfile.Run) (args []string, script *Mount) {
 }
 
 // environment is what the command sees: ENV, then those ARGs that ENV doesn't
-// have, then the proxies, which don't count for the key.
+// have, then secrets and proxies, which don't count for the key.
 func (c *chain) environment(extra, parts []string) (env, key []string) {
 	env = slices.Clone(c.b.config.Config.Env)
 	vars := scope{env: env}
@@ -120,8 +120,8 @@ func (c *chain) environment(extra, parts []string) (env, key []string) {
 			env = append(env, name+"="+c.b.args[name])
 		}
 	}
-	env = append(env, extra...)
 	parts = append(append(parts, "env"), env...)
+	env = append(env, extra...)
 	for _, name := range slices.Sorted(maps.Keys(c.s.o.Args)) {
 		if _, declared := c.b.args[name]; isProxy(name) && !declared {
 			env = append(env, name+"="+c.s.o.Args[name])

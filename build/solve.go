@@ -94,10 +94,10 @@ func (s *solver) solve(ctx context.Context) (*built, error) {
 	if err := s.refuseForeign(needed); err != nil {
 		return nil, err
 	}
-	g, ctx := errgroup.WithContext(ctx)
+	g, side := errgroup.WithContext(ctx)
 	for _, st := range needed {
 		g.Go(func() error {
-			_, err := s.stage(ctx, st)
+			_, err := s.stage(side, st)
 			return err
 		})
 	}

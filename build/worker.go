@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"strings"
 	"time"
 
 	"nook/images"
@@ -90,7 +91,7 @@ type ExitError struct {
 }
 
 func (e *ExitError) Error() string {
-	return fmt.Sprintf("process %q did not complete successfully: exit code: %d", e.Args, e.Code)
+	return fmt.Sprintf("process %q did not complete successfully: exit code: %d", strings.Join(e.Args, " "), e.Code)
 }
 
 // State is a root filesystem: a stack of layers, the bottom one first. The zero
