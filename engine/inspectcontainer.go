@@ -37,7 +37,7 @@ func (e *Engine) InspectContainer(ctx context.Context, nameOrID string, size boo
 		ID: cfg.ID, Created: timeText(cfg.Created), Args: []string{},
 		State: inspectedState(cfg, state), Image: cfg.ImageID, LogPath: filepath.Join(ct.Path, "log"),
 		Name: "/" + cfg.Name, RestartCount: state.Restarts, Driver: cfg.Rootfs, Platform: "linux",
-		HostConfig: hostConfig(cfg), GraphDriver: e.graphDriver(ct, cfg, state), Mounts: mountPoints(cfg),
+		HostConfig: hostConfig(cfg), GraphDriver: e.graphDriver(ct, cfg, state), Mounts: e.mountPoints(cfg),
 		Config: inspectedConfig(cfg), NetworkSettings: networkSettings(cfg, state),
 	}
 	if len(command) > 0 {
@@ -80,6 +80,14 @@ func inspectedConfig(cfg *containers.Config) ContainerConfig {
 	if out.Labels == nil {
 		out.Labels = map[string]string{}
 	}
+	for _, m := range cfg.Mounts {
+		if m.Anonymous {
+			if out.Volumes == nil {
+				out.Volumes = map[string]struct{}{}
+			}
+			out.Volumes[m.Target] = struct{}{}
+		}
+	}
 	for _, port := range cfg.Exposed {
 		if out.ExposedPorts == nil {
 			out.ExposedPorts = map[string]struct{}{}
@@ -111,35 +119,7 @@ func hostConfig(cfg *containers.Config) HostConfig {
 	if cfg.LayerSize > 0 {
 		out.StorageOpt = map[string]string{"size": strconv.FormatInt(cfg.LayerSize, 10)}
 	}
-	for _, m := range cfg.Mounts {
-		switch m.Type {
-		case "bind":
-			out.Binds = append(out.Binds, strings.TrimSuffix(m.Source+":"+m.Target+":"+bindMode(m), ":"))
-		case "tmpfs":
-			if out.Tmpfs == nil {
-				out.Tmpfs = map[string]string{}
-			}
-			out.Tmpfs[m.Target] = m.Options
-		}
-	}
-	return out
-}
-
-func bindMode(m containers.Mount) string {
-	if m.ReadOnly {
-		return "ro"
-	}
-	return ""
-}
-
-// mountPoints are the binds: docker shows those of --tmpfs in HostConfig alone.
-func mountPoints(cfg *containers.Config) []MountPoint {
-	out := []MountPoint{}
-	for _, m := range cfg.Mounts {
-		if m.Type == "bind" {
-			out = append(out, MountPoint{"bind", "", m.Source, m.Target, "", bindMode(m), !m.ReadOnly, "rprivate"})
-		}
-	}
+	inspectedMounts(&out, cfg)
 	return out
 }
 

@@ -68,6 +68,7 @@ type HealthLog struct {
 // HostConfig is what was asked for about the host.
 type HostConfig struct {
 	Binds           []string
+	Mounts          []InspectedMount `json:",omitempty"`
 	ContainerIDFile string
 	LogConfig       LogConfig
 	NetworkMode     string
@@ -97,6 +98,14 @@ type HostConfig struct {
 	Memory          int64
 	NanoCpus        int64
 	PidsLimit       *int64
+}
+
+// InspectedMount is a mount as --mount asked for it.
+type InspectedMount struct {
+	Type     string
+	Source   string `json:",omitempty"`
+	Target   string
+	ReadOnly bool `json:",omitempty"`
 }
 
 // LogConfig says how the output is kept.

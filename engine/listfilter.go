@@ -219,7 +219,8 @@ func (e *Engine) descendants(values []string) (func(*record) bool, error) {
 // mountsOneOf tells whether a source or a target is among values.
 func mountsOneOf(r *record, values []string) bool {
 	return slices.ContainsFunc(r.Mounts, func(m containers.Mount) bool {
-		return m.Source != "" && slices.Contains(values, m.Source) || slices.Contains(values, m.Target)
+		return m.Source != "" && slices.Contains(values, m.Source) || m.Name != "" && slices.Contains(values, m.Name) ||
+			slices.Contains(values, m.Target)
 	})
 }
 

@@ -50,8 +50,12 @@ type request struct {
 	Sweep []string `json:"sweep,omitempty"`
 	// Fill: see volumefill.go.
 	Fill *fillJob `json:"fill,omitempty"`
-	// Detached are volumes that were taken away, whose files are removed.
-	Detached []string `json:"detached,omitempty"`
+	// Detached are volumes that were taken away, whose files are removed, with
+	// SweepVolumes all that killed commands left too.
+	Detached     []string `json:"detached,omitempty"`
+	SweepVolumes bool     `json:"sweepVolumes,omitempty"`
+	// CountVolumes are names of volumes whose files are counted.
+	CountVolumes []string `json:"countVolumes,omitempty"`
 	// Count are ids of containers whose files are counted.
 	Count []string `json:"count,omitempty"`
 	// Files is work on a container's files.
@@ -296,7 +300,9 @@ func (s *stageRun) run(ctx context.Context) (event, error) {
 		return s.count(ctx)
 	case s.req.Fill != nil:
 		return event{}, s.fill(ctx)
-	case s.req.Detached != nil:
+	case s.req.CountVolumes != nil:
+		return event{}, s.countVolumes(ctx)
+	case s.req.Detached != nil, s.req.SweepVolumes:
 		return event{}, s.removeDetached()
 	case s.req.Sweep != nil:
 		return event{}, s.sweep()

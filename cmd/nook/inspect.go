@@ -12,12 +12,13 @@ import (
 	"nook/containers"
 	"nook/images"
 	"nook/internal/hint"
+	"nook/rootfs/volumes"
 )
 
 func inspectVerb() verb {
 	return verb{
 		name:    "inspect",
-		about:   "Return low-level information on containers and images",
+		about:   "Return low-level information on containers, images and volumes",
 		usage:   "[OPTIONS] NAME|ID [NAME|ID...]",
 		min:     1,
 		max:     -1,
@@ -28,7 +29,7 @@ func inspectVerb() verb {
 
 func inspectOptions() []option {
 	return append(containerInspectOptions(),
-		option{name: "type", value: "string", usage: "Only inspect objects of the given type: container or image"})
+		option{name: "type", value: "string", usage: "Only inspect objects of the given type: container, image or volume"})
 }
 
 func containerInspectVerb() verb {
@@ -80,8 +81,10 @@ func (s *shell) inspect(c *cli.Context) error {
 		return s.inspectObjects(c, inspectContainer)
 	case "image":
 		return s.inspectObjects(c, inspectImage)
+	case "volume":
+		return s.inspectObjects(c, inspectVolume)
 	default:
-		return hint.Errorf("container and image are known", "invalid value %q for --type", kind)
+		return hint.Errorf("container, image and volume are known", "invalid value %q for --type", kind)
 	}
 }
 
@@ -103,10 +106,14 @@ func inspectAny(ctx context.Context, nook backend, name string, size bool) (any,
 		return container, err
 	}
 	image, err := nook.InspectImage(ctx, name)
-	if errors.Is(err, images.ErrNotFound) {
-		return nil, hint.Errorf("nook ps -a and nook images show what there is", "no such object: %s: neither a container nor an image", name)
+	if !errors.Is(err, images.ErrNotFound) {
+		return image, err
 	}
-	return image, err
+	volume, err := nook.InspectVolume(ctx, name)
+	if errors.Is(err, volumes.ErrNotFound) {
+		return nil, hint.Errorf("nook ps -a, nook images and nook volume ls show what there is", "no such object: %s: no container, image or volume", name)
+	}
+	return volume, err
 }
 
 func (s *shell) inspectObjects(c *cli.Context, inspect inspector) error {

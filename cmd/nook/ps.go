@@ -167,8 +167,11 @@ func newPsRow(c engine.Summary, whole bool, now time.Time) psRow {
 		shorten = func(text string, _ int) string { return text }
 	}
 	for _, m := range c.Mounts {
-		if m.Type == "bind" { // docker's list has no --tmpfs either
+		switch m.Type { // docker's list has no --tmpfs either
+		case "bind":
 			mounts = append(mounts, shorten(m.Source, 15))
+		case "volume":
+			mounts = append(mounts, shorten(m.Name, 15))
 		}
 	}
 	row := psRow{

@@ -183,11 +183,11 @@ func TestInspectFindsContainersFirst(t *testing.T) {
 		}
 	}
 	for args, want := range map[string]string{
-		"inspect nothing":                  "no such object: nothing: neither a container nor an image",
+		"inspect nothing":                  "no such object: nothing: no container, image or volume",
 		"inspect --type container nothing": "no such container",
 		"container inspect nothing":        "no such container",
 		"inspect --type image nothing":     "no such image",
-		"inspect --type volume web":        `invalid value "volume" for --type`,
+		"inspect --type network web":        `invalid value "network" for --type`,
 	} {
 		_, stderr, code := typed(t, &fake{}, nil, strings.Fields(args)...)
 		if code != 125 || !strings.Contains(stderr, want) {

@@ -33,6 +33,7 @@ type backend interface {
 	Credentials(ctx context.Context, server string) (engine.Credential, error)
 	Images(context.Context) ([]images.Image, error)
 	keeper
+	storekeeper
 	InspectImage(ctx context.Context, name string) (any, error)
 	RemoveImage(ctx context.Context, name string, force bool) ([]string, error)
 	Tag(ctx context.Context, src, dst string) error

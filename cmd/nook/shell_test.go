@@ -45,6 +45,7 @@ type fake struct {
 	unasked
 	fakeShower
 	fakeKeeper
+	fakeStorekeeper
 	options engine.Options
 	run     engine.RunOptions
 	streams engine.Streams
@@ -165,7 +166,7 @@ func TestCommandLineErrors(t *testing.T) {
 		{"run -it x", "nook: the input device is not a TTY\nhint: leave out -t when standard input is no terminal\n"},
 		{"run --env-file /nosuch x", "nook: read env file /nosuch: no such file or directory\n"},
 		{"run -l =x y", "nook: invalid label \"=x\": empty name\nhint: see nook run --help\n"},
-		{"inspect --type volume x", "nook: invalid value \"volume\" for --type\nhint: container and image are known\n"},
+		{"inspect --type network x", "nook: invalid value \"network\" for --type\nhint: container, image and volume are known\n"},
 		{"images --format {{", "nook: template \"{{\": 1: unclosed action\nhint: a template is Go's: {{.ID}}, {{json .}}\n"},
 	} {
 		t.Run(test.args, func(t *testing.T) {

@@ -70,6 +70,13 @@ func verbs() []verb {
 		statsVerb(),
 		rmVerb(),
 		rmiVerb(),
+		volumeExportVerb(),
+		volumeImportVerb(),
+		volumeCreateVerb(),
+		volumeListVerb(),
+		volumeInspectVerb(),
+		volumeRemoveVerb(),
+		volumePruneVerb(),
 		tagVerb(),
 		unshareVerb(),
 	}
@@ -84,6 +91,7 @@ func groups() []group {
 		{"image", "Manage images"},
 		{"manifest", "Manage image manifests"},
 		{"system", "Manage nook"},
+		{"volume", "Manage volumes"},
 	}
 }
 
