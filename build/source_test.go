@@ -1,0 +1,308 @@
+package build
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"nook/internal/hint"
+)
+
+// walk is what a filter leaves of a tree, as a worker would walk it.
+func walk(t *testing.T, dir string, filter Filter) []string {
+	t.Helper()
+	var left []string
+	var visit func(name string, above any)
+	visit = func(name string, above any) {
+		entries, err := os.ReadDir(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			child := filepath.Join(name, e.Name())
+			verdict, below := In, any(nil)
+			if filter != nil {
+				verdict, below = filter(child, e.IsDir(), above)
+			}
+			if verdict == In && !e.IsDir() {
+				left = append(left, child)
+			}
+			if e.IsDir() && verdict != Prune {
+				visit(child, below)
+			}
+		}
+	}
+	visit("", nil)
+	slices.Sort(left)
+	return left
+}
+
+func write(t *testing.T, dir string, names ...string) {
+	t.Helper()
+	for _, name := range names {
+		name, text, _ := strings.Cut(name, "=")
+		if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// The rules are those of docs.docker.com/build/concepts/context, "Syntax".
+func TestDockerignore(t *testing.T) {
+	for name, tc := range map[string]struct{ ignore, left string }{
+		"none":                 {"", "README.md a/b/c.o a/b/d.c a/x.o docs/one.md docs/two.txt top.o"},
+		"comment and blank":    {"# *.o\n\n", "README.md a/b/c.o a/b/d.c a/x.o docs/one.md docs/two.txt top.o"},
+		"top only":             {"*.o", "README.md a/b/c.o a/b/d.c a/x.o docs/one.md docs/two.txt"},
+		"one level":            {"*/*.o", "README.md a/b/c.o a/b/d.c docs/one.md docs/two.txt top.o"},
+		"any level":            {"**/*.o", "README.md a/b/d.c docs/one.md docs/two.txt"},
+		"directory":            {"a", "README.md docs/one.md docs/two.txt top.o"},
+		"slashes":              {"/a/b/", "README.md a/x.o docs/one.md docs/two.txt top.o"},
+		"question mark":        {"to?.o", "README.md a/b/c.o a/b/d.c a/x.o docs/one.md docs/two.txt"},
+		"exception":            {"docs\n!docs/one.md", "README.md a/b/c.o a/b/d.c a/x.o docs/one.md top.o"},
+		"exception before":     {"!docs/one.md\ndocs", "README.md a/b/c.o a/b/d.c a/x.o top.o"},
+		"all but":              {"*\n!a/b", "a/b/c.o a/b/d.c"},
+		"all but by wildcard":  {"**\n!**/*.md", "README.md docs/one.md"},
+		"last one counts":      {"*.md\n!README*.md\nREADME.md", "a/b/c.o a/b/d.c a/x.o docs/one.md docs/two.txt top.o"},
+		"exception far below":  {"a\n!a/b/*.c", "README.md a/b/d.c docs/one.md docs/two.txt top.o"},
+		"dots are cleaned":     {"a/../docs", "README.md a/b/c.o a/b/d.c a/x.o top.o"},
+		"windows line endings": {"a\r\ndocs\r\n", "README.md top.o"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			write(t, dir, "README.md", "a/b/c.o", "a/b/d.c", "a/x.o", "docs/one.md", "docs/two.txt", "top.o")
+			file := filepath.Join(t.TempDir(), "Dockerfile.dockerignore")
+			if err := os.WriteFile(file, []byte(tc.ignore), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			src := &source{dir: dir, name: strings.TrimSuffix(file, ".dockerignore")}
+			filter, err := src.ignore(Source{File: src.name}, true)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := strings.Join(walk(t, dir, filter), " "); got != tc.left {
+				t.Errorf("left %s\nwant %s", got, tc.left)
+			}
+		})
+	}
+}
+
+func TestIgnoreOfTheDockerfileComesFirst(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, ".dockerignore=a", "other.dockerignore=b", "a", "b")
+	for name, want := range map[string]string{
+		"Dockerfile": ".dockerignore b other.dockerignore",
+		"other":      ".dockerignore a other.dockerignore",
+	} {
+		src := &source{dir: dir, name: filepath.Join(dir, name)}
+		filter, err := src.ignore(Source{File: src.name}, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(walk(t, dir, filter), " "); got != want {
+			t.Errorf("%s: left %s, want %s", name, got, want)
+		}
+	}
+}
+
+func TestBadIgnore(t *testing.T) {
+	for _, text := range []string{"!", "a[", "[a-"} {
+		dir := t.TempDir()
+		write(t, dir, ".dockerignore="+text)
+		src := &source{dir: dir, name: "Dockerfile"}
+		if _, err := src.ignore(Source{}, true); err == nil || !strings.HasPrefix(err.Error(), ".dockerignore: ") {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+// archive is a tar stream of names; "d/" is a directory, "l->t" a symlink,
+// "h=>t" a hard link, "f=text" a file.
+func archive(t *testing.T, names ...string) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, name := range names {
+		h := &tar.Header{Name: name, Mode: 0o755, Typeflag: tar.TypeReg}
+		text := ""
+		switch {
+		case strings.Contains(name, "->"):
+			h.Typeflag = tar.TypeSymlink
+			h.Name, h.Linkname, _ = strings.Cut(name, "->")
+		case strings.Contains(name, "=>"):
+			h.Typeflag = tar.TypeLink
+			h.Name, h.Linkname, _ = strings.Cut(name, "=>")
+		case strings.HasSuffix(name, "/"):
+			h.Typeflag = tar.TypeDir
+		default:
+			h.Name, text, _ = strings.Cut(name, "=")
+			h.Size = int64(len(text))
+		}
+		if err := w.WriteHeader(h); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func gzipped(t *testing.T, data []byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	if _, err := w.Write(data); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func TestContextFromStdin(t *testing.T) {
+	plain := archive(t, "./", "Dockerfile=FROM base\nCOPY a/b /\n", "a/", "a/b=B", "l->a/b", "h=>a/b")
+	for name, data := range map[string][]byte{"tar": plain, "gzip": gzipped(t, plain)} {
+		t.Run(name, func(t *testing.T) {
+			f := newFake()
+			if _, err := f.try(t, "", nil, func(o *Options) {
+				o.Source = Source{Context: "-", Stdin: bytes.NewReader(data)}
+			}); err != nil || f.files(f.made.State)["/b"] != "B" {
+				t.Errorf("%q, %v", f.did, err)
+			}
+		})
+	}
+	t.Run("another Dockerfile in it", func(t *testing.T) {
+		f := newFake()
+		if _, err := f.try(t, "", nil, func(o *Options) {
+			o.Source = Source{Context: "-", File: "d/x", Stdin: bytes.NewReader(archive(t, "d/x=FROM base\nRUN of-x"))}
+		}); err != nil || strings.Join(f.did, "") != "run of-x" {
+			t.Errorf("%q, %v", f.did, err)
+		}
+	})
+	t.Run("only a Dockerfile", func(t *testing.T) {
+		f := newFake()
+		if _, err := f.try(t, "", nil, func(o *Options) {
+			o.Source = Source{Context: "-", Stdin: strings.NewReader("FROM base\nRUN x\n")}
+		}); err != nil || strings.Join(f.did, "") != "run x" {
+			t.Errorf("%q, %v", f.did, err)
+		}
+	})
+}
+
+func TestBadContextFromStdin(t *testing.T) {
+	outside := t.TempDir()
+	for name, tc := range map[string]struct {
+		data []byte
+		err  string
+	}{
+		"empty":           {nil, "standard input is empty"},
+		"cut short":       {archive(t, "Dockerfile=FROM base", "a="+strings.Repeat("x", 2000))[:2000], "unexpected EOF"},
+		"dot dot":         {archive(t, "../a=x"), "it leads outside of the build context"},
+		"by a link":       {archive(t, "l->"+outside, "l/a=x"), "path escapes from parent"},
+		"hard link":       {archive(t, "l->"+outside, "h=>l/../../etc/passwd"), ""},
+		"no Dockerfile":   {archive(t, "a=x"), "no Dockerfile in the context"},
+		"broken gzip":     {gzipped(t, archive(t, "a=x"))[:20], ""},
+		"xz":              {[]byte("\xfd7zXZ\x00 and more"), "xz is not known here"},
+		"Dockerfile link": {archive(t, "Dockerfile->/etc/passwd"), "path escapes from parent"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFake()
+			_, err := f.try(t, "", nil, func(o *Options) {
+				o.Source = Source{Context: "-", Stdin: bytes.NewReader(tc.data)}
+			})
+			if err == nil || !strings.Contains(err.Error(), tc.err) {
+				t.Errorf("got %v, want %s", err, tc.err)
+			}
+			if left, _ := os.ReadDir(outside); len(left) > 0 {
+				t.Errorf("written outside: %v", left)
+			}
+		})
+	}
+}
+
+func TestDockerfileByName(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "dockerfile=FROM base\nRUN small", "d/other=FROM base\nRUN other")
+	f := newFake()
+	if _, err := f.try(t, "", nil, func(o *Options) { o.Source = Source{Context: dir} }); err != nil || f.did[0] != "run small" {
+		t.Errorf("%q, %v", f.did, err)
+	}
+	if _, err := f.try(t, "", nil, func(o *Options) {
+		o.Source = Source{Context: dir, File: filepath.Join(dir, "d/other")}
+	}); err != nil || f.did[0] != "run other" {
+		t.Errorf("%q, %v", f.did, err)
+	}
+	_, err := f.try(t, "", nil, func(o *Options) { o.Source = Source{Context: dir, File: "d/other"} })
+	if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(hint.Of(err), "-f "+filepath.Join(dir, "d/other")) {
+		t.Errorf("%v, hint %q", err, hint.Of(err))
+	}
+}
+
+func TestIsGit(t *testing.T) {
+	for url, want := range map[string]bool{
+		"https://h/r.git": true, "https://h/r.git#v1:sub": true, "http://h/r.tar.gz": false, "git@h:r.git": true,
+		"git://h/r": true, "ssh://h/r": true, "github.com/a/b": true, ".": false, "dir.git": false, "/a/b": false,
+		"file:///r.git": true,
+	} {
+		if got := isGit(url); got != want {
+			t.Errorf("%s: %t", url, got)
+		}
+	}
+}
+
+func TestGitContext(t *testing.T) {
+	if _, err := exec.LookPath("git"); err != nil {
+		t.Skip("no git program")
+	}
+	repo := filepath.Join(t.TempDir(), "r.git")
+	write(t, repo, "Dockerfile=FROM base\nCOPY a /\n", "a=one", "sub/Dockerfile=FROM base\nCOPY b /\n", "sub/b=two")
+	git := func(args ...string) {
+		t.Helper()
+		cmd := exec.Command("git", append([]string{"-C", repo, "-c", "user.name=a", "-c", "user.email=a@b"}, args...)...)
+		cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("git %s: %v\n%s", args, err, out)
+		}
+	}
+	git("init", "-q", "-b", "main")
+	git("add", ".")
+	git("commit", "-qm", "one")
+	git("tag", "v1")
+	write(t, repo, "a=later")
+	git("commit", "-qam", "two")
+	for fragment, want := range map[string]string{"": "later", "#v1": "one", "#:sub": "", "#v1:sub": ""} {
+		f := newFake()
+		_, err := f.try(t, "", nil, func(o *Options) { o.Source = Source{Context: "file://" + repo + fragment} })
+		files := f.files(f.made.State)
+		if err != nil || files["/a"] != want || want == "" && files["/b"] != "two" {
+			t.Errorf("%s: %q, %v", fragment, files, err)
+		}
+	}
+	for fragment, want := range map[string]string{"#none": "git fetch", "#:none": "directory none", "#--upload-pack=x": "no git reference", "#:../..": "directory"} {
+		f := newFake()
+		_, err := f.try(t, "", nil, func(o *Options) { o.Source = Source{Context: "file://" + repo + fragment} })
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", fragment, err)
+		}
+	}
+	t.Setenv("PATH", t.TempDir())
+	if _, err := cloneGit(context.Background(), "https://h/r.git", "", nil); err == nil || !strings.HasPrefix(hint.Of(err), "install git") {
+		t.Errorf("without git: %v", err)
+	}
+}
