@@ -58,8 +58,9 @@ type request struct {
 	CountVolumes []string `json:"countVolumes,omitempty"`
 	// Count are ids of containers whose files are counted.
 	Count []string `json:"count,omitempty"`
-	// Files is work on a container's files.
+	// Files is work on a container's files, Build a build's.
 	Files *filesJob `json:"files,omitempty"`
+	Build *buildJob `json:"build,omitempty"`
 }
 
 type unpackSource struct {
@@ -91,6 +92,8 @@ type event struct {
 	// Stat and Changes answer jobs on files.
 	Stat    *PathStat       `json:"stat,omitempty"`
 	Changes []layers.Change `json:"changes,omitempty"`
+	// Made answers a build's job that makes a layer.
+	Made *layers.Meta `json:"made,omitempty"`
 }
 
 // stage runs a job in a new stage.
@@ -296,6 +299,8 @@ func (s *stageRun) run(ctx context.Context) (event, error) {
 		return event{}, s.collect(ctx, store)
 	case s.req.Files != nil:
 		return event{}, s.files(ctx, store)
+	case s.req.Build != nil:
+		return event{}, s.build(ctx, store)
 	case s.req.Count != nil:
 		return s.count(ctx)
 	case s.req.Fill != nil:

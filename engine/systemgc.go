@@ -112,6 +112,9 @@ func (s *stageRun) collect(ctx context.Context, store *layers.Store) error {
 		return err
 	}
 	pause.Sweep()
+	if err := e.sweepBuilds(ctx); err != nil {
+		return err
+	}
 	return store.Sweep()
 }
 
@@ -140,7 +143,7 @@ func (e *Engine) wanted(ctx context.Context) (layers.Keep, error) {
 			return keep, fmt.Errorf("image %s: %w", images.ShortID(img.ID), err)
 		}
 	}
-	return keep, nil
+	return keep, e.keepBuilds(keep)
 }
 
 // records reads those of all containers. One that is damaged is an error: it may

@@ -134,6 +134,11 @@ const packLevel = gzip.BestSpeed
 //
 // The two sides of the pipe run side by side.
 func (g *staging) pack(stream io.Reader) (file staged, diffID string, err error) {
+	return g.packTo(g.newPath(), stream)
+}
+
+// packTo is pack for who packs several streams at once.
+func (g *staging) packTo(path string, stream io.Reader) (file staged, diffID string, err error) {
 	r, w := io.Pipe()
 	plain := sha256.New()
 	done := make(chan error, 1)
@@ -145,7 +150,7 @@ func (g *staging) pack(stream io.Reader) (file staged, diffID string, err error)
 		_ = w.CloseWithError(err) // nil is io.EOF
 		done <- err
 	}()
-	file, err = g.write(r)
+	file, err = g.writeTo(path, r)
 	_ = r.CloseWithError(err)
 	if cause := <-done; err == nil {
 		err = cause

@@ -33,6 +33,9 @@ func (p Platform) String() string {
 	return os + "/" + arch + "/" + p.Variant
 }
 
+// ParsePlatform reads os/arch[/variant]; "" is the host's.
+func ParsePlatform(s string) (Platform, error) { return parsePlatform(s) }
+
 // parsePlatform reads os/arch[/variant]; "" is the host's.
 func parsePlatform(s string) (Platform, error) {
 	if s == "" {
@@ -122,4 +125,10 @@ func emulated(arch string) bool {
 	}
 	_, err := os.Lstat("/proc/sys/fs/binfmt_misc/qemu-" + machine)
 	return err == nil
+}
+
+// ForPlatform tells whether an image is for os/arch[/variant].
+func ForPlatform(cfg *ImageConfig, platform string) bool {
+	want, err := parsePlatform(platform)
+	return err == nil && want.rank(cfg.Platform()) > 0
 }

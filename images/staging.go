@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -105,9 +104,10 @@ func (g *staging) close() {
 }
 
 // write stores what r holds under a name of its own.
-func (g *staging) write(r io.Reader) (staged, error) {
-	g.files++
-	file := staged{path: filepath.Join(g.dir, strconv.Itoa(g.files))}
+func (g *staging) write(r io.Reader) (staged, error) { return g.writeTo(g.newPath(), r) }
+
+func (g *staging) writeTo(path string, r io.Reader) (staged, error) {
+	file := staged{path: path}
 	f, err := os.OpenFile(file.path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o444)
 	if err != nil {
 		return staged{}, g.full(err)

@@ -77,6 +77,10 @@ type Root struct {
 	Binds   []Bind
 	Tmpfs   []Tmpfs
 	Secrets []Secret
+	// Stacks are mounted before the root, each on a directory of the host that
+	// a bind shows. Files are in memory, each where it belongs.
+	Stacks []Stack
+	Files  []File
 	// Etc are files of /etc that are the container's own, by name. They live
 	// in memory and are made anew at each start.
 	Etc map[string]string
@@ -121,6 +125,9 @@ const (
 // clone upperpath", fs/overlayfs/super.c).
 func (r *Root) Mount(p *raw.Program) {
 	p.Call("make mounts slaves of the host's", unix.SYS_MOUNT, "", "/", "", unix.MS_REC|unix.MS_SLAVE, 0)
+	for _, s := range r.Stacks {
+		s.mount(p)
+	}
 	switch r.Kind {
 	case Copy:
 		p.Call("bind the root "+r.Dir, unix.SYS_MOUNT, r.Dir, r.Dir, "", unix.MS_BIND|unix.MS_REC, 0)
@@ -150,14 +157,19 @@ func (r *Root) tmpfsUpper(p *raw.Program) {
 }
 
 func (r *Root) overlay(p *raw.Program) {
+	placeDirs(p, append([]Dir{r.Upper, r.Work}, r.Lowers...))
+	p.Call("enter "+fdDir, unix.SYS_CHDIR, fdDir)
+	p.Call(StepOverlay, unix.SYS_MOUNT, "overlay", r.Dir, "overlay", 0, r.options())
+}
+
+// placeDirs opens directories under the numbers that they have.
+func placeDirs(p *raw.Program, dirs []Dir) {
 	fd := p.Register()
-	for _, d := range append([]Dir{r.Upper, r.Work}, r.Lowers...) {
+	for _, d := range dirs {
 		p.Call("open "+d.Path, unix.SYS_OPENAT, unix.AT_FDCWD, d.Path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0).SaveTo(fd)
 		p.Call("place "+d.Path, unix.SYS_DUP3, fd, d.FD, unix.O_CLOEXEC)
 		p.Call("close "+d.Path, unix.SYS_CLOSE, fd)
 	}
-	p.Call("enter "+fdDir, unix.SYS_CHDIR, fdDir)
-	p.Call(StepOverlay, unix.SYS_MOUNT, "overlay", r.Dir, "overlay", 0, r.options())
 }
 
 // StepOverlay is the name of the step that mounts the overlay, by which its
@@ -165,17 +177,21 @@ func (r *Root) overlay(p *raw.Program) {
 const StepOverlay = "mount the overlay"
 
 func (r *Root) options() string {
-	lowers := make([]string, len(r.Lowers))
-	for i, d := range r.Lowers {
-		lowers[i] = strconv.Itoa(d.FD)
-	}
-	// index=off: an upper directory may be used again by another mount.
-	opts := "userxattr,index=off,lowerdir=" + strings.Join(lowers, ":") +
-		",upperdir=" + strconv.Itoa(r.Upper.FD) + ",workdir=" + strconv.Itoa(r.Work.FD)
+	opts := overlayOptions(r.Lowers, r.Upper, r.Work)
 	if r.Volatile || r.Kind == OverlayTmpfs {
 		opts += ",volatile"
 	}
 	return opts
+}
+
+func overlayOptions(below []Dir, upper, work Dir) string {
+	lowers := make([]string, len(below))
+	for i, d := range below {
+		lowers[i] = strconv.Itoa(d.FD)
+	}
+	// index=off: an upper directory may be used again by another mount.
+	return "userxattr,index=off,lowerdir=" + strings.Join(lowers, ":") +
+		",upperdir=" + strconv.Itoa(upper.FD) + ",workdir=" + strconv.Itoa(work.FD)
 }
 
 // Enter adds the change of root. The host's tree stays mounted, and reachable
@@ -252,7 +268,7 @@ func (r *Root) ordinary(p *raw.Program, dir string) {
 // trees, or, for "", below none: those that lie higher first, as one of them
 // may be where another's place is.
 func (r *Root) mounts(p *raw.Program, tree string) {
-	if len(r.Binds)+len(r.Tmpfs) == 0 {
+	if len(r.Binds)+len(r.Tmpfs)+len(r.Files) == 0 {
 		return
 	}
 	type mount struct {
@@ -270,6 +286,9 @@ func (r *Root) mounts(p *raw.Program, tree string) {
 	}
 	for _, b := range r.Binds {
 		want(b.Target, func() { r.bind(p, b) })
+	}
+	for i, f := range r.Files {
+		want(f.Target, func() { r.file(p, f, i) })
 	}
 	slices.SortStableFunc(list, func(a, b mount) int { return a.depth - b.depth })
 	for _, m := range list {

@@ -238,7 +238,7 @@ func (s *Store) allPinned(c *Chain, pinned map[string]bool) bool {
 // moveAway gives "" for a layer that stays because somebody is unpacking it, or
 // has just found it.
 func (s *Store) moveAway(key string, meta Meta) (string, error) {
-	digits := strings.TrimPrefix(key, "chain-")
+	digits := strings.TrimPrefix(strings.TrimPrefix(key, "chain-"), madePrefix)
 	if d, err := digestHex(meta.DiffID); err == nil {
 		digits = d
 	}

@@ -55,7 +55,8 @@ func (s *Store) keys() ([]string, error) {
 	}
 	var keys []string
 	for _, e := range entries {
-		if digits := strings.TrimPrefix(e.Name(), "chain-"); len(digits) == 64 {
+		digits := strings.TrimPrefix(strings.TrimPrefix(e.Name(), "chain-"), madePrefix)
+		if len(digits) == 64 {
 			keys = append(keys, e.Name())
 		}
 	}

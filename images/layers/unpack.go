@@ -40,9 +40,12 @@ type Meta struct {
 	DiffID  string `json:"diffID"`
 	// ChainID is there for a layer that is right only on top of the layers it
 	// was unpacked on.
-	ChainID string    `json:"chainID,omitempty"`
-	IDs     IDs       `json:"ids"`
-	Root    *RootAttr `json:"root,omitempty"`
+	ChainID string `json:"chainID,omitempty"`
+	// Made is there for a layer of a build, whose DiffID is "" until it is
+	// packed.
+	Made *Made     `json:"made,omitempty"`
+	IDs  IDs       `json:"ids"`
+	Root *RootAttr `json:"root,omitempty"`
 	// Opaque says that the layer hides all of those below.
 	Opaque bool `json:"opaque,omitempty"`
 	// Entries counts those of the tar stream, Bytes the content of its files.

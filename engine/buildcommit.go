@@ -1,0 +1,230 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"sync"
+
+	"nook/build"
+	"nook/images"
+	"nook/images/layers"
+	"nook/internal/treetar"
+)
+
+// committing is one Commit.
+type committing struct {
+	w     *worker
+	spec  build.CommitSpec
+	keys  []string // of the layers on top of the base
+	mu    sync.Mutex
+	metas map[string]layers.Meta
+}
+
+// Commit makes an image of a state.
+func (w *worker) Commit(ctx context.Context, spec build.CommitSpec) (images.Image, error) {
+	c := &committing{w: w, spec: spec, metas: map[string]layers.Meta{}}
+	o := images.AssembleOptions{Config: spec.Config, Names: spec.Names}
+	below := 0
+	if spec.Base != nil {
+		o.Base, below = &spec.Base.Image, len(spec.Base.State.Layers)
+		o.Config.History = append(slices.Clone(spec.Base.Config.History), spec.History...)
+	} else {
+		o.Config.History = slices.Clone(spec.History)
+	}
+	if below > len(spec.State.Layers) {
+		return images.Image{}, errors.New("commit: the state is not on top of its base")
+	}
+	c.keys = spec.State.Layers[below:]
+	for i, key := range c.keys {
+		meta, err := w.e.layers.Meta(key)
+		if err != nil {
+			return images.Image{}, fmt.Errorf("commit: %w", err)
+		}
+		c.metas[key] = meta
+		o.Layers = append(o.Layers, c.layer(ctx, key, meta, spec.State.Layers[:below+i]))
+	}
+	if len(o.Config.RootFS.DiffIDs) == 0 && o.Config.OS == "" {
+		p := images.HostPlatform()
+		o.Config.OS, o.Config.Architecture, o.Config.Variant = p.OS, p.Architecture, p.Variant
+	}
+	o.Config.Created = nil
+	pins := w.e.pins()
+	defer pins.release()
+	o.Packed = func(list []images.PackedLayer) error { return c.packed(ctx, pins, list) }
+	o.Unpack = c.unpack
+	img, err := w.e.images.Assemble(ctx, o)
+	if err != nil {
+		return img, w.e.noRoom(err)
+	}
+	return img, nil
+}
+
+// layer is a step's layer as images wants it.
+func (c *committing) layer(ctx context.Context, key string, meta layers.Meta, below []string) images.NewLayer {
+	l := images.NewLayer{Open: func() (io.ReadCloser, error) {
+		dirs := append([]string{key}, topFirst(below)...)
+		return c.w.e.stageOutput(ctx, &buildJob{Do: jobLayer, Layers: dirs}, func(size int64) { c.size(key, size) })
+	}}
+	if made := meta.Made; made != nil {
+		l.Time = made.Time
+		if b := made.Blob; b != nil {
+			l.Before = &images.PackedLayer{
+				Blob:   images.Descriptor{MediaType: b.MediaType, Digest: b.Digest, Size: b.Size},
+				DiffID: meta.DiffID, Empty: b.Empty,
+			}
+		}
+	}
+	return l
+}
+
+// size notes how many bytes a layer's files have.
+func (c *committing) size(key string, n int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	meta := c.metas[key]
+	meta.Bytes = n
+	c.metas[key] = meta
+}
+
+// packed writes down what the layers became, so that they are layers like any
+// others: found by their diff ids, and not packed again.
+func (c *committing) packed(ctx context.Context, pins *pins, list []images.PackedLayer) error {
+	var ids []string
+	news := map[string]layers.Meta{}
+	for i, p := range list {
+		if !p.Empty {
+			ids = append(ids, p.DiffID)
+		}
+		key := c.keys[i]
+		meta := c.metas[key]
+		if meta.Made == nil || meta.Made.Blob != nil && meta.Made.Blob.Digest == p.Blob.Digest && meta.Made.Boot == "" {
+			continue
+		}
+		made := *meta.Made
+		made.Blob = &layers.MadeBlob{Digest: p.Blob.Digest, Size: p.Blob.Size, MediaType: p.Blob.MediaType, Empty: p.Empty}
+		meta.DiffID, meta.Made = p.DiffID, &made
+		news[key] = meta
+		c.metas[key] = meta
+	}
+	if len(ids) > 0 {
+		release, err := c.w.e.layers.Pin(ctx, ids)
+		if err != nil {
+			return err
+		}
+		pins.held = append(pins.held, release)
+	}
+	if len(news) == 0 {
+		return nil
+	}
+	if err := c.w.e.layers.Flush(); err != nil {
+		return err
+	}
+	return c.w.e.layers.Packed(news)
+}
+
+// unpack is an images.UnpackFunc: the layers are here.
+func (c *committing) unpack(ctx context.Context, img images.Image, list []images.Layer) error {
+	if len(list) == 0 {
+		return nil
+	}
+	var keys []string
+	if base := c.spec.Base; base != nil && len(base.Config.RootFS.DiffIDs) > 0 {
+		chain, err := c.w.e.layers.Chain(base.Config.RootFS.DiffIDs)
+		if errors.Is(err, layers.ErrNotUnpacked) {
+			return c.w.e.unpack(ctx, img, list)
+		}
+		if err != nil {
+			return err
+		}
+		keys = chain.Keys
+	}
+	for _, key := range c.keys {
+		if blob := c.metas[key].Made; blob == nil || blob.Blob == nil || !blob.Blob.Empty {
+			keys = append(keys, key)
+		}
+	}
+	ids := diffIDs(list)
+	if err := c.w.e.layers.Adopt(ctx, ids, keys); err != nil {
+		return err
+	}
+	return c.w.e.countLayers(list, ids)
+}
+
+// stageOutput is what a stage of a build writes.
+func (e *Engine) stageOutput(ctx context.Context, job *buildJob, size func(int64)) (io.ReadCloser, error) {
+	var f fds
+	defer f.close()
+	r, w := f.pipe()
+	if f.err != nil {
+		return nil, f.err
+	}
+	widen(r)
+	ctx, cancel := context.WithCancel(ctx)
+	o := &output{pipe: f.file(r, "files of a step"), cancel: cancel, done: make(chan struct{}), close: func() {}}
+	w = f.take(w)
+	go func() {
+		defer close(o.done)
+		o.err = e.stageWith(ctx, request{Build: job}, outfitted{files: []int{w}}, func(ev event) {
+			switch {
+			case ev.Note != "":
+				e.note("%s", ev.Note)
+			case len(ev.Sizes) == 1 && size != nil:
+				size(ev.Sizes[0])
+			}
+		})
+	}()
+	return o, nil
+}
+
+// Save writes an image as an archive.
+func (w *worker) Save(ctx context.Context, img images.Image, format string, names []string, out io.Writer) error {
+	// What docker, podman, skopeo and umoci read is both at once.
+	if format != "docker" && format != "oci" {
+		return fmt.Errorf("save: format %q is not known", format)
+	}
+	if len(names) == 0 {
+		names = []string{img.ID}
+	}
+	_, err := w.e.images.Save(ctx, out, names)
+	return err
+}
+
+// Tar writes all files of a state.
+func (w *worker) Tar(ctx context.Context, state build.State, out io.Writer) (err error) {
+	if len(state.Layers) == 0 {
+		return treetar.NewWriter(out).Close()
+	}
+	in, err := w.e.stageOutput(ctx, &buildJob{Do: jobFiles, Layers: w.lowers(state)}, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, in.Close()) }()
+	_, err = io.Copy(out, in)
+	return err
+}
+
+// Local writes all files of a state into a directory. They are the caller's.
+func (w *worker) Local(ctx context.Context, state build.State, dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	to, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer to.Close()
+	r, pipe := io.Pipe()
+	var all sync.WaitGroup
+	all.Go(func() { _ = pipe.CloseWithError(w.Tar(ctx, state, pipe)) })
+	_, err = treetar.Extract(ctx, r, to, treetar.Options{Note: w.note})
+	if err == nil {
+		_, err = io.Copy(io.Discard, r) // the padding of the archive
+	}
+	_ = r.CloseWithError(err)
+	all.Wait()
+	return err
+}

@@ -1,0 +1,349 @@
+package engine
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"nook/build"
+	"nook/images/layers"
+)
+
+// contextTree is a build context: a directory of the host's without what its
+// Filter leaves out. A directory is read when somebody asks for what is in it.
+type contextTree struct {
+	dir    string
+	filter build.Filter
+	root   *node
+}
+
+// node is a file of a context.
+type node struct {
+	name  string // in the context; "." for the top
+	stat  unix.Stat_t
+	link  string
+	below any // the filter's answer, for what is in it
+	kids  []*node
+	read  bool
+	out   bool // a directory that is only there for what is in it
+	sum   [sha256.Size]byte
+}
+
+func (n *node) is(kind uint32) bool { return n.stat.Mode&unix.S_IFMT == kind }
+
+func openContext(dir string, filter build.Filter) (*contextTree, error) {
+	t := &contextTree{dir: dir, filter: filter, root: &node{name: "."}}
+	if err := unix.Stat(dir, &t.root.stat); err != nil {
+		return nil, fmt.Errorf("build context %s: %w", dir, err)
+	}
+	return t, nil
+}
+
+// children reads a directory. One that the filter leaves out, and in which
+// nothing is, isn't there.
+func (t *contextTree) children(n *node) ([]*node, error) {
+	if n.read {
+		return n.kids, nil
+	}
+	fd, err := unix.Open(filepath.Join(t.dir, n.name), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: filepath.Join(t.dir, n.name), Err: err}
+	}
+	f := os.NewFile(uintptr(fd), n.name)
+	defer f.Close()
+	names, err := f.Readdirnames(-1)
+	if err != nil {
+		return nil, fmt.Errorf("read the build context: %w", err)
+	}
+	slices.Sort(names)
+	for _, base := range names {
+		kid := &node{name: path.Join(n.name, base)}
+		err := unix.Fstatat(fd, base, &kid.stat, unix.AT_SYMLINK_NOFOLLOW)
+		if errors.Is(err, unix.ENOENT) {
+			continue
+		}
+		if err != nil {
+			return nil, &os.PathError{Op: "stat", Path: filepath.Join(t.dir, kid.name), Err: err}
+		}
+		if keep, err := t.filtered(kid, n); err != nil || !keep {
+			if err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if kid.is(unix.S_IFLNK) {
+			if kid.link, err = os.Readlink(filepath.Join(t.dir, kid.name)); err != nil {
+				return nil, err
+			}
+		}
+		n.kids = append(n.kids, kid)
+	}
+	n.read = true
+	return n.kids, nil
+}
+
+func (t *contextTree) filtered(kid, above *node) (keep bool, err error) {
+	if t.filter == nil {
+		return true, nil
+	}
+	verdict, below := t.filter(kid.name, kid.is(unix.S_IFDIR), above.below)
+	kid.below = below
+	switch {
+	case verdict == build.In:
+		return true, nil
+	case verdict == build.Prune || !kid.is(unix.S_IFDIR):
+		return false, nil
+	}
+	kid.out = true
+	kids, err := t.children(kid)
+	return len(kids) > 0, err
+}
+
+// find looks up a path without symlinks; nil: it isn't there.
+func (t *contextTree) find(name string) (*node, error) {
+	n := t.root
+	if name == "." || name == "" {
+		return n, nil
+	}
+	for part := range strings.SplitSeq(name, "/") {
+		if !n.is(unix.S_IFDIR) {
+			return nil, nil
+		}
+		kids, err := t.children(n)
+		if err != nil {
+			return nil, err
+		}
+		want := path.Join(n.name, part)
+		i, found := slices.BinarySearchFunc(kids, want, func(k *node, want string) int { return strings.Compare(k.name, want) })
+		if !found {
+			return nil, nil
+		}
+		n = kids[i]
+	}
+	return n, nil
+}
+
+// List names what is in a directory.
+func (t *contextTree) List(real string) ([]string, error) {
+	n, err := t.find(real)
+	if err != nil || n == nil {
+		return nil, err
+	}
+	kids, err := t.children(n)
+	names := make([]string, len(kids))
+	for i, kid := range kids {
+		names[i] = path.Base(kid.name)
+	}
+	return names, err
+}
+
+// maxContextLinks is how many symlinks a path may go through.
+const maxContextLinks = 40
+
+// Real follows symlinks inside of the context.
+func (t *contextTree) Real(unsafePath string) (string, layers.Kind, error) {
+	done, links := ".", 0
+	for rest := unsafePath; rest != ""; {
+		var part string
+		part, rest, _ = strings.Cut(rest, "/")
+		switch part {
+		case "", ".":
+			continue
+		case "..":
+			if done == "." {
+				return "", layers.Nothing, fmt.Errorf("%s: %w", unsafePath, build.ErrOutside)
+			}
+			done = path.Dir(done)
+			continue
+		}
+		n, err := t.find(path.Join(done, part))
+		if err != nil {
+			return "", layers.Nothing, err
+		}
+		if n == nil {
+			return path.Join(done, part, rest), layers.Nothing, nil
+		}
+		if !n.is(unix.S_IFLNK) {
+			done = n.name
+			continue
+		}
+		if links++; links > maxContextLinks {
+			return "", layers.Nothing, fmt.Errorf("%s: %w", unsafePath, unix.ELOOP)
+		}
+		if path.IsAbs(n.link) {
+			done = "."
+		}
+		rest = n.link + "/" + rest
+	}
+	n, err := t.find(done)
+	switch {
+	case err != nil:
+		return "", layers.Nothing, err
+	case n == nil:
+		return done, layers.Nothing, nil
+	case n.is(unix.S_IFDIR):
+		return done, layers.Directory, nil
+	}
+	return done, layers.OtherFile, nil
+}
+
+// selectContext is Select of a context.
+func (w *worker) selectContext(ctx context.Context, s *build.Selection) error {
+	t, err := openContext(s.Tree.Dir, s.Tree.Filter)
+	if err != nil {
+		return err
+	}
+	found := &selected{}
+	if found.items, err = expand(t, s.Spec); err != nil {
+		return err
+	}
+	skip, err := excluder(s.Spec.Exclude, found.items)
+	if err != nil {
+		return err
+	}
+	only := map[string]bool{}
+	var ranges [][2]int // of each item's nodes
+	for _, item := range found.items {
+		n, err := t.find(item.From)
+		if err != nil {
+			return err
+		}
+		found.above(item.From, only)
+		for _, dir := range item.Above {
+			found.above(dir, only)
+			if d, err := t.find(dir); err == nil && d != nil && !only[dir] {
+				only[dir] = true
+			}
+		}
+		begin := len(found.nodes)
+		if err := t.collect(ctx, n, skip, found); err != nil {
+			return err
+		}
+		ranges = append(ranges, [2]int{begin, len(found.nodes)})
+	}
+	for name := range only {
+		found.only = append(found.only, name)
+	}
+	for _, n := range found.nodes {
+		if !only[n.name] {
+			only[n.name] = true
+			found.only = append(found.only, n.name)
+		}
+	}
+	slices.Sort(found.only)
+	if err := w.hashAll(ctx, t.dir, found.nodes); err != nil {
+		return err
+	}
+	sum := sha256.New()
+	for i, item := range found.items {
+		fmt.Fprintf(sum, "item %q %v %q\n", item.Name, item.Dir, item.Above)
+		for _, n := range found.nodes[ranges[i][0]:ranges[i][1]] {
+			digestNode(sum, n, item.From)
+		}
+	}
+	s.Found, s.Sources = found, len(found.items)
+	s.Digest = "sha256:" + hex.EncodeToString(sum.Sum(nil))
+	return nil
+}
+
+// above adds the directories that a path is in.
+func (s *selected) above(name string, only map[string]bool) {
+	for dir := path.Dir(name); dir != "." && dir != "/"; dir = path.Dir(dir) {
+		only[dir] = true
+	}
+}
+
+// collect lists a node and all below it, in the order of names.
+func (t *contextTree) collect(ctx context.Context, n *node, skip func(string) bool, found *selected) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if skip != nil && n.name != "." && skip(n.name) {
+		return nil
+	}
+	found.nodes = append(found.nodes, n)
+	if !n.is(unix.S_IFDIR) {
+		return nil
+	}
+	kids, err := t.children(n)
+	if err != nil {
+		return err
+	}
+	for _, kid := range kids {
+		if err := t.collect(ctx, kid, skip, found); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// digestNode adds what of a file counts: its name in the source, its kind and
+// mode, and its content. Of the source's own directory only the content does.
+func digestNode(sum hash.Hash, n *node, source string) {
+	if n.name == source && n.is(unix.S_IFDIR) {
+		return
+	}
+	line := make([]byte, 0, 256)
+	line = strconv.AppendQuote(line, strings.TrimPrefix(n.name, source))
+	line = strconv.AppendUint(append(line, ' '), uint64(n.stat.Mode), 8)
+	line = strconv.AppendQuote(append(line, ' '), n.link)
+	line = append(append(line, n.sum[:]...), '\n')
+	sum.Write(line)
+}
+
+// hashAll finds the digests of the files' contents, those that aren't
+// remembered side by side.
+func (w *worker) hashAll(ctx context.Context, dir string, nodes []*node) error {
+	memo := w.memo(dir)
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for _, n := range nodes {
+		if !n.is(unix.S_IFREG) || memo.find(n) {
+			continue
+		}
+		group.Go(func() error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if err := n.hash(dir); err != nil {
+				return err
+			}
+			memo.add(n)
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+// hash reads the file.
+func (n *node) hash(dir string) error {
+	name := filepath.Join(dir, n.name)
+	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return fmt.Errorf("read the build context: %w", err)
+	}
+	defer f.Close()
+	if err := unix.Fstat(int(f.Fd()), &n.stat); err != nil {
+		return &os.PathError{Op: "stat", Path: name, Err: err}
+	}
+	sum := sha256.New()
+	if _, err := io.CopyBuffer(sum, struct{ io.Reader }{f}, make([]byte, min(n.stat.Size+1, 256<<10))); err != nil {
+		return fmt.Errorf("read the build context: %w", err)
+	}
+	sum.Sum(n.sum[:0])
+	return nil
+}

@@ -1,0 +1,217 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"nook/build"
+	"nook/images/layers"
+)
+
+// buildCopy is a COPY or ADD as the stage gets it.
+type buildCopy struct {
+	From    []string         `json:"from,omitempty"` // keys of layers, topmost first
+	Dir     string           `json:"dir,omitempty"`  // or a directory of the host
+	Spec    build.SelectSpec `json:"spec"`           // of layers: what is to be found
+	Items   []copyItem       `json:"items,omitempty"`
+	Only    []string         `json:"only,omitempty"`
+	Dest    string           `json:"dest"`
+	ToDir   bool             `json:"toDir,omitempty"`
+	Chown   string           `json:"chown,omitempty"`
+	Keep    bool             `json:"keep,omitempty"`
+	Chmod   string           `json:"chmod,omitempty"`
+	Unpack  bool             `json:"unpack,omitempty"`
+	Parents bool             `json:"parents,omitempty"`
+	Time    *time.Time       `json:"time,omitempty"`
+}
+
+// Copy puts a selection on top of a state.
+func (w *worker) Copy(ctx context.Context, below build.State, spec build.CopySpec) (state build.State, err error) {
+	if _, err := parseChmod(spec.Chmod); err != nil {
+		return state, err
+	}
+	st, err := w.e.stageStep()
+	if err != nil {
+		return state, err
+	}
+	defer st.close()
+	job := &buildJob{Do: jobCopy, Staging: st.dir, Layers: w.lowers(below), Epoch: epochOf(spec.Epoch)}
+	c := &buildCopy{
+		Spec: spec.From.Spec, Dest: spec.Dest, ToDir: spec.ToDir, Chown: spec.Chown, Keep: spec.KeepOwner,
+		Chmod: spec.Chmod, Unpack: spec.Unpack, Parents: spec.From.Spec.Parents,
+	}
+	if !spec.Time.IsZero() {
+		c.Time = &spec.Time
+	}
+	job.Copy = c
+	if spec.Link {
+		job.Layers = nil
+	}
+	found, _ := spec.From.Found.(*selected)
+	if found != nil {
+		c.Items, c.Only = found.items, found.only
+	}
+	var temporary string
+	switch tree := spec.From.Tree; {
+	case tree.State != nil:
+		c.From = w.lowers(*tree.State)
+	case tree.Dir != "":
+		c.Dir = tree.Dir
+	default:
+		temporary = filepath.Join(st.dir, "given")
+		c.Dir, c.Only = temporary, nil
+		if err := writeFiles(temporary, tree.Files, spec.Epoch); err != nil {
+			return state, err
+		}
+	}
+	if err := w.readyRoot(st, below, spec.Link); err != nil {
+		return state, err
+	}
+	meta, err := w.make(ctx, job)
+	if err != nil {
+		return state, err
+	}
+	if temporary != "" {
+		if err := os.RemoveAll(temporary); err != nil {
+			return state, err
+		}
+	}
+	state, err = w.place(ctx, st, below, layers.Meta{
+		Made: &layers.Made{Time: stepTime(spec.Epoch)}, Entries: meta.Entries, Bytes: meta.Bytes,
+	})
+	if err == nil && found != nil && found.changed(spec.From.Tree.Dir) {
+		w.mu.Lock()
+		w.unsure[top(state)] = true
+		w.mu.Unlock()
+		w.note("the build context changed while it was copied: the step is not kept in the cache")
+	}
+	return state, err
+}
+
+func epochOf(e build.Epoch) *time.Time {
+	if e.Epoch.IsZero() {
+		return nil
+	}
+	return &e.Epoch
+}
+
+// readyRoot gives the new layer's / the mode of the state's.
+func (w *worker) readyRoot(st *staged, below build.State, link bool) error {
+	if link {
+		below = build.State{}
+	}
+	mode, err := w.rootMode(below)
+	if err != nil {
+		return err
+	}
+	if err := unix.Chmod(filepath.Join(st.dir, "fs"), mode); err != nil {
+		return fmt.Errorf("chmod: %w", err)
+	}
+	return nil
+}
+
+// make has a stage make a layer.
+func (w *worker) make(ctx context.Context, job *buildJob) (layers.Meta, error) {
+	var meta layers.Meta
+	err := w.e.stage(ctx, request{Build: job}, func(ev event) {
+		switch {
+		case ev.Note != "":
+			w.note(ev.Note)
+		case ev.Made != nil:
+			meta = *ev.Made
+		}
+	})
+	return meta, err
+}
+
+// changed tells whether a file isn't what it was when it was read for its
+// digest: what was copied may be another content.
+func (s *selected) changed(dir string) bool {
+	if dir == "" {
+		return false
+	}
+	for _, n := range s.nodes {
+		var st unix.Stat_t
+		if !n.is(unix.S_IFREG) {
+			continue
+		}
+		err := unix.Lstat(filepath.Join(dir, n.name), &st)
+		if err != nil || memoryOf(&st) != memoryOf(&n.stat) {
+			return true
+		}
+	}
+	return false
+}
+
+// writeFiles makes a directory of files that are given.
+func writeFiles(dir string, files []build.File, epoch build.Epoch) error {
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	for _, f := range files {
+		name := filepath.Join(dir, filepath.Base(f.Name))
+		if err := writeGiven(name, f); err != nil {
+			return fmt.Errorf("%s: %w", f.Name, err)
+		}
+		at := f.Time
+		if at.IsZero() {
+			at = stepTime(epoch)
+		}
+		if err := os.Chtimes(name, at, at); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func writeGiven(name string, f build.File) (err error) {
+	out, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, out.Close()) }()
+	if err := out.Chmod(f.Mode.Perm()); err != nil {
+		return err
+	}
+	if f.Path == "" {
+		_, err = out.Write(f.Data)
+		return err
+	}
+	in, err := os.Open(f.Path)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	_, err = io.Copy(out, in)
+	return err
+}
+
+// MakeDir makes a directory.
+func (w *worker) MakeDir(ctx context.Context, below build.State, spec build.DirSpec) (state build.State, err error) {
+	st, err := w.e.stageStep()
+	if err != nil {
+		return state, err
+	}
+	defer st.close()
+	if err := w.readyRoot(st, below, false); err != nil {
+		return state, err
+	}
+	job := &buildJob{
+		Do: jobMkdir, Staging: st.dir, Layers: w.lowers(below), Epoch: epochOf(spec.Epoch),
+		Paths: []string{spec.Path}, Owner: spec.Owner,
+	}
+	meta, err := w.make(ctx, job)
+	if err != nil || meta.Entries == 0 {
+		return below, err
+	}
+	return w.place(ctx, st, below, layers.Meta{
+		Made: &layers.Made{Time: stepTime(spec.Epoch)}, Entries: meta.Entries, Bytes: meta.Bytes,
+	})
+}

@@ -1,0 +1,159 @@
+package engine
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"nook/internal/atomicfile"
+)
+
+// memo remembers the digests of a context's files: one whose inode, size and
+// times are as they were is not read again. The change time can't be set by
+// anyone, so that is as safe as git's own index, but for a file that is written
+// twice within a tick of the clock: one that changed just before it was read is
+// not remembered.
+type memo struct {
+	file string
+	mu   sync.Mutex
+	old  map[string]memory
+	now  map[string]memory
+	news bool
+}
+
+// memory is what is remembered of a file.
+type memory struct {
+	Ino, Size    uint64
+	Mtime, Ctime int64 // nanoseconds
+	Sum          [sha256.Size]byte
+}
+
+// tick is more than the resolution of any file system's clock.
+const tick = 2 * time.Second
+
+const memoMagic = "nook context 1\n"
+
+// memo opens the one of a directory.
+func (w *worker) memo(dir string) *memo {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if m := w.memos[dir]; m != nil {
+		return m
+	}
+	sum := sha256.Sum256([]byte(dir))
+	m := &memo{file: filepath.Join(w.dir, "contexts", hex.EncodeToString(sum[:])), now: map[string]memory{}}
+	m.load()
+	w.memos[dir] = m
+	return m
+}
+
+// load reads the file; one that is damaged or of another version is none.
+func (m *memo) load() {
+	m.old = map[string]memory{}
+	data, err := os.ReadFile(m.file)
+	if err != nil || !bytes.HasPrefix(data, []byte(memoMagic)) || len(data) < len(memoMagic)+sha256.Size {
+		return
+	}
+	end := len(data) - sha256.Size
+	if sum := sha256.Sum256(data[:end]); !bytes.Equal(sum[:], data[end:]) {
+		return
+	}
+	in := bytes.NewReader(data[len(memoMagic):end])
+	for {
+		n, err := binary.ReadUvarint(in)
+		if err != nil || n > unix.PathMax {
+			return
+		}
+		name := make([]byte, n)
+		var f [4]uint64
+		if _, err := io.ReadFull(in, name); err != nil {
+			return
+		}
+		for i := range f {
+			if f[i], err = binary.ReadUvarint(in); err != nil {
+				return
+			}
+		}
+		r := memory{Ino: f[0], Size: f[1], Mtime: int64(f[2]), Ctime: int64(f[3])}
+		if _, err := io.ReadFull(in, r.Sum[:]); err != nil {
+			return
+		}
+		m.old[string(name)] = r
+	}
+}
+
+func memoryOf(st *unix.Stat_t) memory {
+	return memory{Ino: st.Ino, Size: uint64(st.Size), Mtime: unix.TimespecToNsec(st.Mtim), Ctime: unix.TimespecToNsec(st.Ctim)}
+}
+
+// find gives a node its digest, if it is known.
+func (m *memo) find(n *node) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r, ok := m.old[n.name]
+	if !ok {
+		r, ok = m.now[n.name]
+	}
+	want := memoryOf(&n.stat)
+	want.Sum = r.Sum
+	if !ok || r != want {
+		return false
+	}
+	n.sum = r.Sum
+	m.now[n.name] = r
+	return true
+}
+
+// add remembers a file that was read.
+func (m *memo) add(n *node) {
+	r := memoryOf(&n.stat)
+	if time.Since(time.Unix(0, r.Ctime)) < tick {
+		return
+	}
+	r.Sum = n.sum
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.now[n.name], m.news = r, true
+}
+
+// save writes what is new. Files that this build didn't ask for stay known.
+func (m *memo) save() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.news {
+		return
+	}
+	for name, r := range m.now {
+		m.old[name] = r
+	}
+	var out bytes.Buffer
+	w := bufio.NewWriter(&out)
+	_, _ = w.WriteString(memoMagic)
+	var b []byte
+	for name, r := range m.old {
+		b = binary.AppendUvarint(b[:0], uint64(len(name)))
+		b = append(b, name...)
+		for _, v := range []uint64{r.Ino, r.Size, uint64(r.Mtime), uint64(r.Ctime)} {
+			b = binary.AppendUvarint(b, v)
+		}
+		b = append(b, r.Sum[:]...)
+		_, _ = w.Write(b)
+	}
+	_ = w.Flush()
+	sum := sha256.Sum256(out.Bytes())
+	out.Write(sum[:])
+	// What can't be kept is read again the next time.
+	if err := atomicfile.Write(m.file, out.Bytes(), 0o600, atomicfile.Volatile); errors.Is(err, unix.ENOSPC) {
+		_ = os.Remove(m.file)
+	}
+}

@@ -1,0 +1,221 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"nook/build"
+	"nook/cgroups"
+	"nook/containers"
+	"nook/containers/pid1"
+	"nook/images/layers"
+	"nook/internal/hint"
+	"nook/namespaces"
+	"nook/namespaces/confine"
+	"nook/rootfs"
+)
+
+// buildRun is one RUN.
+type buildRun struct {
+	w     *worker
+	below build.State
+	spec  build.RunSpec
+	st    *staged
+	// mounts are those of the spec as rootfs has them, and stubs the mount
+	// points that may be ours to remove.
+	binds  []rootfs.Bind
+	tmpfs  []rootfs.Tmpfs
+	files  []rootfs.File
+	stacks []shown
+	held   []func()
+}
+
+// buildHost is the hostname of a RUN, as buildkit's.
+const buildHost = "buildkitsandbox"
+
+// Run runs a command on a state.
+func (w *worker) Run(ctx context.Context, below build.State, spec build.RunSpec, out io.Writer) (state build.State, err error) {
+	if len(below.Layers) == 0 && len(spec.Mounts) == 0 {
+		return state, hint.Errorf("begin the stage with an image that has a shell, or copy one into it", "RUN in a stage without any file")
+	}
+	st, err := w.e.stageStep()
+	if err != nil {
+		return state, err
+	}
+	defer st.close()
+	r := &buildRun{w: w, below: below, spec: spec, st: st}
+	defer r.release()
+	if err := r.prepare(ctx); err != nil {
+		return state, err
+	}
+	code, err := w.e.keep(ctx, first(spec.Network, "host"), r.process(), r.root, spec.Stdin, out)
+	if refusesOverlay(err) {
+		err = hint.Wrap(err, "choose another place with --root or NOOK_ROOT: a build needs overlayfs; nook info tells more")
+	}
+	if err != nil {
+		return state, err
+	}
+	if code != 0 {
+		return state, &build.ExitError{Args: spec.Args, Code: code}
+	}
+	if err := r.tidy(ctx); err != nil {
+		return state, err
+	}
+	return w.place(ctx, st, below, layers.Meta{Made: &layers.Made{Time: stepTime(spec.Epoch)}})
+}
+
+// stepTime is when a step was made, for the image's history.
+func stepTime(epoch build.Epoch) time.Time {
+	now := time.Now().UTC()
+	if !epoch.Epoch.IsZero() && now.After(epoch.Epoch) {
+		return epoch.Epoch.UTC()
+	}
+	return now
+}
+
+func (r *buildRun) release() {
+	for _, release := range r.held {
+		release()
+	}
+}
+
+// prepare makes what the container's root is mounted from.
+func (r *buildRun) prepare(ctx context.Context) error {
+	if network := r.spec.Network; network != "" && network != "host" && network != "none" {
+		return hint.Errorf("none and host are the networks there are", "--network %q is not known", network)
+	}
+	mode, err := r.w.rootMode(r.below)
+	if err != nil {
+		return err
+	}
+	if err := unix.Chmod(filepath.Join(r.st.dir, "fs"), mode); err != nil {
+		return fmt.Errorf("chmod: %w", err)
+	}
+	if err := os.Mkdir(filepath.Join(r.st.dir, "work"), 0o700); err != nil {
+		return r.w.e.noRoom(err)
+	}
+	for _, m := range r.spec.Mounts {
+		if err := r.mount(ctx, m); err != nil {
+			return fmt.Errorf("--mount=type=%s,target=%s: %w", m.Kind, m.Target, err)
+		}
+	}
+	return nil
+}
+
+// rootMode is the mode of a state's /, which an upper directory must have.
+func (w *worker) rootMode(s build.State) (uint32, error) {
+	for _, key := range slices.Backward(s.Layers) {
+		m, err := w.e.layers.Meta(key)
+		if err != nil {
+			return 0, err
+		}
+		if m.Root != nil {
+			return m.Root.Mode, nil
+		}
+	}
+	return 0o755, nil
+}
+
+// process is what pid 1 becomes.
+func (r *buildRun) process() pid1.Spec {
+	s := &r.spec
+	spec := pid1.Spec{
+		Args: s.Args, Env: environment(s.Env, nil, nil), User: s.User,
+		WorkingDir: first(s.WorkingDir, "/"), Hostname: first(s.Hostname, buildHost),
+		Loopback: s.Network == "none",
+		Caps:     confine.DefaultCaps,
+		Filter:   confine.Filter(r.w.e.ids.Mode == namespaces.Single),
+	}
+	if !slices.ContainsFunc(spec.Env, func(e string) bool { return strings.HasPrefix(e, "PATH=") }) {
+		spec.Env = append([]string{defaultPath}, spec.Env...)
+	}
+	if s.Insecure {
+		spec.Caps, spec.Filter = ^confine.Caps(0), nil
+	}
+	return spec
+}
+
+// root describes the root file system.
+func (r *buildRun) root(number func() int) (*rootfs.Root, error) {
+	e := r.w.e
+	skeleton, err := e.skeleton()
+	if err != nil {
+		return nil, err
+	}
+	at := func(elem ...string) rootfs.Dir { return rootfs.Dir{Path: filepath.Join(elem...), FD: number()} }
+	root := &rootfs.Root{
+		// An upper directory that a power cut may spoil is of no use after it:
+		// see layers.Made.
+		Kind: rootfs.Overlay, Dir: r.st.dir, Volatile: true,
+		OwnNet: r.spec.Network == "none", CgroupV2: cgroups.Hierarchy() == cgroups.Unified,
+		TTYGroup: e.ttyGroup(), ShmSize: r.spec.ShmSize, Exists: exists,
+		Upper: at(r.st.dir, "fs"), Work: at(r.st.dir, "work"),
+		Binds: r.binds, Tmpfs: r.tmpfs, Files: r.files,
+	}
+	for _, s := range r.stacks {
+		root.Stacks = append(root.Stacks, s.stack(e, number))
+	}
+	if root.ShmSize == 0 {
+		root.ShmSize = shmSize
+	}
+	for _, key := range r.w.lowers(r.below) {
+		root.Lowers = append(root.Lowers, at(e.layers.Dir(key)))
+	}
+	root.Lowers = append(root.Lowers, at(skeleton))
+	root.Etc = etc(&containers.Config{Network: first(r.spec.Network, "host"), Hostname: first(r.spec.Hostname, buildHost)})
+	for _, host := range r.spec.ExtraHosts {
+		name, ip, ok := strings.Cut(host, ":")
+		if !ok {
+			return nil, hint.Errorf("--add-host takes NAME:IP", "--add-host %q: no address", host)
+		}
+		root.Etc["hosts"] += ip + "\t" + name + "\n"
+	}
+	return root, nil
+}
+
+// tidy takes away what isn't the command's own.
+func (r *buildRun) tidy(ctx context.Context) error {
+	// Overlayfs's directories without mode bits, which root of the user
+	// namespace owns: that is who we are.
+	extra := []string{r.st.dir}
+	for _, s := range r.stacks {
+		extra = append(extra, s.dir)
+	}
+	var gone []string
+	for _, dir := range extra {
+		own := filepath.Join(dir, "work", "work")
+		for _, dir := range []string{own, filepath.Join(own, "incompat"), filepath.Join(own, "incompat", "volatile")} {
+			_ = os.Chmod(dir, 0o700)
+		}
+		gone = append(gone, filepath.Join(dir, "work"))
+	}
+	if err := r.w.e.removeTrees(ctx, append(gone, extra[1:]...)...); err != nil {
+		return err
+	}
+	for _, name := range etcNames() {
+		// Of a link that leads nowhere a mount point was made.
+		file := filepath.Join(r.st.dir, "fs", "etc", name)
+		if info, err := os.Lstat(file); err == nil && info.Mode().IsRegular() && info.Size() == 0 {
+			_ = os.Remove(file)
+		}
+	}
+	job := &buildJob{Do: jobTidy, Staging: r.st.dir, Layers: r.w.lowers(r.below)}
+	for _, m := range r.spec.Mounts {
+		job.Paths = append(job.Paths, m.Target)
+	}
+	if !r.spec.Epoch.Epoch.IsZero() {
+		job.Epoch = &r.spec.Epoch.Epoch
+	}
+	if len(job.Paths) == 0 && job.Epoch == nil {
+		return nil
+	}
+	return r.w.e.stage(ctx, request{Build: job}, nil)
+}

@@ -1,0 +1,214 @@
+package engine
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"strings"
+
+	"github.com/moby/patternmatcher"
+
+	"nook/build"
+	"nook/images/layers"
+)
+
+// copyItem is one path that a COPY copies.
+type copyItem struct {
+	From string `json:"from"` // in the tree, without symlinks
+	Name string `json:"name"` // as it was named last: what it is called in a directory
+	Dir  bool   `json:"dir,omitempty"`
+	// Above are the directories that --parents keeps, in the tree.
+	Above []string `json:"above,omitempty"`
+}
+
+// lister is a tree that sources are looked for in.
+type lister interface {
+	// Real follows symlinks: see layers.Making.
+	Real(unsafePath string) (string, layers.Kind, error)
+	// List are the names in a directory, sorted.
+	List(real string) ([]string, error)
+}
+
+// expand finds what the sources of a COPY mean.
+func expand(t lister, spec build.SelectSpec) ([]copyItem, error) {
+	var items []copyItem
+	for _, source := range spec.Sources {
+		found, err := expandOne(t, source, spec)
+		if err != nil {
+			return nil, err
+		}
+		items = append(items, found...)
+	}
+	if len(items) == 0 {
+		return nil, fmt.Errorf("%s: %w", strings.Join(spec.Sources, " "), build.ErrNoSource)
+	}
+	return items, nil
+}
+
+func expandOne(t lister, source string, spec build.SelectSpec) ([]copyItem, error) {
+	kept := ""
+	if spec.Parents {
+		// docker: what stands before /./ is not kept.
+		if before, after, found := strings.Cut("/"+source, "/./"); found {
+			kept = strings.Trim(path.Clean(before), "/")
+			source = before + "/" + after
+		}
+	}
+	clean := path.Clean(strings.TrimLeft(source, "/"))
+	if clean == ".." || strings.HasPrefix(clean, "../") {
+		return nil, fmt.Errorf("%s: %w", source, build.ErrOutside)
+	}
+	matches, err := matchPath(t, clean, spec.Literal)
+	if err != nil {
+		return nil, err
+	}
+	var items []copyItem
+	for _, match := range matches {
+		real, kind, err := t.Real(match)
+		if err != nil {
+			return nil, err
+		}
+		if kind == layers.Nothing {
+			return nil, fmt.Errorf("%s: %w", "/"+match, build.ErrNoSource)
+		}
+		item := copyItem{From: real, Name: path.Base(match), Dir: kind == layers.Directory}
+		if spec.Parents {
+			item.Above = parentsOf(match, kept)
+		}
+		items = append(items, item)
+	}
+	return items, nil
+}
+
+// parentsOf are the directories above a path, from those that aren't kept on.
+func parentsOf(name, kept string) []string {
+	var dirs []string
+	for dir := path.Dir(name); dir != "." && dir != kept; dir = path.Dir(dir) {
+		dirs = append([]string{dir}, dirs...)
+	}
+	return dirs
+}
+
+// matchPath expands wildcards, one component after the other.
+func matchPath(t lister, pattern string, literal bool) ([]string, error) {
+	found := []string{"."}
+	if pattern == "." {
+		return found, nil
+	}
+	for part := range strings.SplitSeq(pattern, "/") {
+		if literal || !strings.ContainsAny(part, `*?[\`) {
+			for i := range found {
+				found[i] = path.Join(found[i], part)
+			}
+			continue
+		}
+		var next []string
+		for _, dir := range found {
+			real, kind, err := t.Real(dir)
+			if err != nil || kind != layers.Directory {
+				continue // no match below it
+			}
+			names, err := t.List(real)
+			if err != nil {
+				return nil, err
+			}
+			for _, name := range names {
+				ok, err := path.Match(part, name)
+				if err != nil {
+					return nil, fmt.Errorf("%s: %w", pattern, err)
+				}
+				if ok {
+					next = append(next, path.Join(dir, name))
+				}
+			}
+		}
+		found = next
+	}
+	return found, nil
+}
+
+// excluder reads --exclude: patterns as of .dockerignore, relative to the
+// source that a path is in, or to the tree's top.
+func excluder(patterns []string, items []copyItem) (func(name string) bool, error) {
+	if len(patterns) == 0 {
+		return nil, nil
+	}
+	matcher, err := patternmatcher.New(patterns)
+	if err != nil {
+		return nil, fmt.Errorf("--exclude: %w", err)
+	}
+	return func(name string) bool {
+		for _, item := range items {
+			rest := name
+			if item.From != "." {
+				var in bool
+				if rest, in = strings.CutPrefix(name, item.From+"/"); !in {
+					if name != item.From {
+						continue
+					}
+					rest = path.Base(name)
+				}
+			}
+			if out, err := matcher.MatchesOrParentMatches(rest); err == nil && out {
+				return true
+			}
+		}
+		return false
+	}, nil
+}
+
+// selected is what Select found; it goes to Copy with the Selection.
+type selected struct {
+	items []copyItem
+	nodes []*node // of a context
+	only  []string
+}
+
+// Select finds what the sources of a COPY mean.
+func (w *worker) Select(ctx context.Context, tree build.Tree, spec build.SelectSpec) (build.Selection, error) {
+	s := build.Selection{Tree: tree, Spec: spec}
+	var err error
+	switch {
+	case tree.State != nil:
+		// What is in it is known by the layers that it is made of.
+		sum := sha256.New()
+		fmt.Fprintf(sum, "state %q %q %v %v %q", tree.State.Layers, spec.Sources, spec.Literal, spec.Parents, spec.Exclude)
+		s.Digest, s.Sources = "sha256:"+hex.EncodeToString(sum.Sum(nil)), len(spec.Sources)
+	case tree.Dir != "":
+		err = w.selectContext(ctx, &s)
+	default:
+		err = selectFiles(&s)
+	}
+	return s, err
+}
+
+// selectFiles takes files that are given.
+func selectFiles(s *build.Selection) error {
+	sum := sha256.New()
+	found := &selected{}
+	for _, f := range s.Tree.Files {
+		content := sha256.New()
+		if f.Path != "" {
+			in, err := os.Open(f.Path)
+			if err != nil {
+				return err
+			}
+			_, err = io.Copy(content, in)
+			if err = errors.Join(err, in.Close()); err != nil {
+				return err
+			}
+		} else {
+			content.Write(f.Data)
+		}
+		fmt.Fprintf(sum, "file %q %o %x\n", f.Name, f.Mode, content.Sum(nil))
+		found.items = append(found.items, copyItem{From: f.Name, Name: f.Name})
+	}
+	s.Found, s.Sources = found, len(found.items)
+	s.Digest = "sha256:" + hex.EncodeToString(sum.Sum(nil))
+	return nil
+}

@@ -1,0 +1,380 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/moby/sys/user"
+	"golang.org/x/sys/unix"
+
+	"nook/images/layers"
+	"nook/internal/hint"
+)
+
+// The jobs of buildJob.
+const (
+	jobRemove = "remove"
+	jobTidy   = "tidy"
+	jobCopy   = "copy"
+	jobMkdir  = "mkdir"
+	jobLayer  = "layer"
+	jobFiles  = "files"
+)
+
+// buildJob is a build's work in a stage.
+type buildJob struct {
+	Do      string     `json:"do"`
+	Paths   []string   `json:"paths,omitempty"`
+	Staging string     `json:"staging,omitempty"` // the new layer's directory
+	Layers  []string   `json:"layers,omitempty"`  // keys of those below, topmost first
+	Epoch   *time.Time `json:"epoch,omitempty"`
+	Owner   string     `json:"owner,omitempty"`
+	Copy    *buildCopy `json:"copy,omitempty"`
+	// Mode, UID and GID are of a cache mount's root.
+	Mode     *uint32 `json:"mode,omitempty"`
+	UID, GID uint32
+}
+
+// build does a buildJob.
+func (s *stageRun) build(ctx context.Context, store *layers.Store) error {
+	job := s.req.Build
+	var lowers []string
+	for _, key := range job.Layers {
+		lowers = append(lowers, store.Dir(key))
+	}
+	switch job.Do {
+	case jobRemove:
+		var all error
+		for _, dir := range job.Paths {
+			all = errors.Join(all, os.RemoveAll(dir))
+		}
+		return all
+	case jobTidy:
+		return s.tidy(job, lowers)
+	case jobLayer, jobFiles:
+		return s.packStep(ctx, job, lowers)
+	}
+	m, err := layers.Make(job.Staging, lowers, s.req.IDs)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	if job.Epoch != nil {
+		m.Latest = *job.Epoch
+	}
+	if job.Do == jobMkdir {
+		err = s.makeDir(m, job)
+	} else {
+		err = s.copyStep(ctx, store, m, job)
+	}
+	if err != nil {
+		return err
+	}
+	if job.Mode != nil {
+		if err := m.Root().Set(layers.Look{Mode: *job.Mode, UID: job.UID, GID: job.GID}); err != nil {
+			return err
+		}
+	}
+	meta, err := m.Done()
+	s.tell(event{Made: &meta})
+	return err
+}
+
+// packStep writes a step's layer, or all files of a state, to the pipe.
+func (s *stageRun) packStep(ctx context.Context, job *buildJob, dirs []string) error {
+	unix.CloseOnExec(stageFD + 1)
+	data := os.NewFile(uintptr(stageFD+1), "pipe")
+	v := layers.View{Upper: dirs[0], Lowers: dirs[1:], IDs: s.req.IDs, Note: func(text string) { s.tell(event{Note: text}) }}
+	if job.Do == jobFiles {
+		return v.Archive(ctx, data)
+	}
+	v.Skip = mountedPath
+	if err := v.Pack(ctx, data); err != nil {
+		return err
+	}
+	size, err := countFiles(ctx, dirs[0])
+	s.tell(event{Sizes: []int64{size}})
+	return err
+}
+
+// mountedPath are the mount points of every container, which a command of a
+// build may leave in its layer.
+func mountedPath(name string) bool {
+	first, _, below := strings.Cut(name, "/")
+	return below && (first == "proc" || first == "sys" || first == "dev")
+}
+
+func (s *stageRun) makeDir(m *layers.Making, job *buildJob) error {
+	real, kind, err := m.Real(job.Paths[0])
+	if err != nil || kind == layers.Directory {
+		return err
+	}
+	if kind == layers.OtherFile {
+		return fmt.Errorf("%s: %w", job.Paths[0], unix.ENOTDIR)
+	}
+	owner, err := ownerIn(m, job.Owner)
+	if err != nil {
+		return err
+	}
+	look := layers.Look{Mode: 0o755, UID: owner.UID, GID: owner.GID, Time: time.Now()}
+	spot, err := m.MkdirAll(real, look)
+	if err != nil {
+		return err
+	}
+	return spot.Close()
+}
+
+// ownerIn reads user[:group], by the names that the state knows. A user
+// without a group has the group of the same number, as docker has it.
+func ownerIn(m *layers.Making, spec string) (layers.Owned, error) {
+	var o layers.Owned
+	if spec == "" {
+		return o, nil
+	}
+	name, group, _ := strings.Cut(spec, ":")
+	const longest = 4 << 20
+	number := func(s string) (uint32, bool) {
+		n, err := strconv.ParseUint(s, 10, 32)
+		return uint32(n), err == nil
+	}
+	const advice = "--chown takes user[:group]; a name must stand in /etc/passwd or /etc/group of what the stage has so far"
+	if id, ok := number(name); ok {
+		o.UID, o.GID = id, id
+	} else {
+		data, _ := m.ReadFile("/etc/passwd", longest)
+		users, err := user.ParsePasswdFilter(strings.NewReader(string(data)), func(u user.User) bool { return u.Name == name })
+		if err != nil || len(users) == 0 {
+			return o, hint.Errorf(advice, "--chown %s: no user %q", spec, name)
+		}
+		o.UID, o.GID = uint32(users[0].Uid), uint32(users[0].Gid)
+	}
+	if group == "" {
+		return o, nil
+	}
+	if id, ok := number(group); ok {
+		o.GID = id
+		return o, nil
+	}
+	data, _ := m.ReadFile("/etc/group", longest)
+	groups, err := user.ParseGroupFilter(strings.NewReader(string(data)), func(g user.Group) bool { return g.Name == group })
+	if err != nil || len(groups) == 0 {
+		return o, hint.Errorf(advice, "--chown %s: no group %q", spec, group)
+	}
+	o.GID = uint32(groups[0].Gid)
+	return o, nil
+}
+
+// copyingStep is one COPY or ADD in a stage.
+type copyingStep struct {
+	*buildCopy
+	m     *layers.Making
+	c     *layers.Copier
+	owner layers.Owned
+	look  layers.Look // of the directories that are made on the way
+}
+
+func (s *stageRun) copyStep(ctx context.Context, store *layers.Store, m *layers.Making, job *buildJob) error {
+	k := &copyingStep{buildCopy: job.Copy, m: m}
+	var err error
+	if k.owner, err = ownerIn(m, k.Chown); err != nil {
+		return err
+	}
+	what := layers.Copying{From: []string{k.Dir}, Host: true, Only: k.Only}
+	if k.Dir == "" {
+		what.From, what.Host = nil, false
+		for _, key := range k.From {
+			what.From = append(what.From, store.Dir(key))
+		}
+	}
+	if !k.Keep || k.Chown != "" {
+		what.Owner = &k.owner
+	}
+	if what.Chmod, err = parseChmod(k.Chmod); err != nil {
+		return err
+	}
+	k.look = layers.Look{Mode: 0o755, UID: k.owner.UID, GID: k.owner.GID, Time: time.Now()}
+	if k.Time != nil {
+		what.Time, k.look.Time = *k.Time, *k.Time
+	}
+	var skip func(string) bool
+	if k.Dir == "" && len(k.Spec.Exclude) > 0 {
+		what.Skip = func(name string) bool { return skip(name) }
+	}
+	if k.c, err = m.Copier(ctx, what); err != nil {
+		return err
+	}
+	defer k.c.Close()
+	if k.Dir == "" {
+		if k.Items, err = expand(k.c, k.Spec); err != nil {
+			return err
+		}
+		if skip, err = excluder(k.Spec.Exclude, k.Items); err != nil {
+			return err
+		}
+	}
+	for _, item := range k.Items {
+		if err := k.item(ctx, item); err != nil {
+			return err
+		}
+		// What two of them have in common must not meet.
+		if err := k.c.Wait(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// item copies one source.
+func (k *copyingStep) item(ctx context.Context, item copyItem) error {
+	if k.Parents {
+		return k.withParents(item)
+	}
+	real, kind, err := k.m.Real(k.Dest)
+	if err != nil {
+		return err
+	}
+	if item.Dir {
+		if kind == layers.OtherFile {
+			return fmt.Errorf("%s: %w", k.Dest, layers.ErrNotDirectory)
+		}
+		spot, err := k.m.MkdirAll(real, k.look)
+		if err != nil {
+			return err
+		}
+		return k.c.Contents(item.From, spot)
+	}
+	if k.Unpack {
+		if done, err := k.unpack(ctx, item, real); done || err != nil {
+			return err
+		}
+	}
+	name := item.Name
+	if !k.ToDir && kind != layers.Directory {
+		real, name = path.Split(real)
+		real = path.Clean(real)
+	}
+	spot, err := k.m.MkdirAll(real, k.look)
+	if err != nil {
+		return err
+	}
+	err = k.c.Entry(item.From, spot, name)
+	return errors.Join(err, spot.Close())
+}
+
+// withParents copies a source with the directories that it is in.
+func (k *copyingStep) withParents(item copyItem) error {
+	real, _, err := k.m.Real(k.Dest)
+	if err != nil {
+		return err
+	}
+	spot, err := k.m.MkdirAll(real, k.look)
+	if err != nil {
+		return err
+	}
+	above := item.Above
+	if item.Dir {
+		above = append(above, item.From)
+	}
+	for _, dir := range above {
+		next, err := k.c.Dressed(dir, spot, path.Base(dir))
+		if err = errors.Join(err, spot.Close()); err != nil {
+			return err
+		}
+		spot = next
+	}
+	if item.Dir {
+		return k.c.Contents(item.From, spot)
+	}
+	err = k.c.Entry(item.From, spot, item.Name)
+	return errors.Join(err, spot.Close())
+}
+
+// tidy removes the mount points that a step's mounts needed, where they are
+// empty and the layers below have none, and sets times that are after the
+// epoch back to it.
+func (s *stageRun) tidy(job *buildJob, lowers []string) error {
+	top := filepath.Join(job.Staging, "fs")
+	for _, target := range job.Paths {
+		if err := layers.RemoveStub(top, lowers, target); err != nil {
+			return err
+		}
+	}
+	if job.Epoch == nil {
+		return nil
+	}
+	return clampTimes(top, *job.Epoch)
+}
+
+// clampTimes sets back what is younger. Directories come after what is in
+// them; nothing is younger for that, as setting a time changes no directory.
+func clampTimes(top string, epoch time.Time) error {
+	at := []unix.Timespec{{Sec: epoch.Unix()}, {Sec: epoch.Unix()}}
+	root, err := os.OpenRoot(top)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return fs.WalkDir(root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		if !info.ModTime().After(epoch) {
+			return nil
+		}
+		// A step that has ended has no process that could change what a path
+		// leads to, and the last component is not followed.
+		if err := unix.UtimesNanoAt(unix.AT_FDCWD, filepath.Join(top, name), at, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return &os.PathError{Op: "utimensat", Path: name, Err: err}
+		}
+		return nil
+	})
+}
+
+// unpack is ADD of a tar archive: what is in it comes into the directory dest.
+// It tells whether the source is one.
+func (k *copyingStep) unpack(ctx context.Context, item copyItem, dest string) (bool, error) {
+	f, err := k.c.Open(item.From)
+	if err != nil {
+		return false, nil //nolint:nilerr // no file: it is copied, or refused, as it is
+	}
+	defer f.Close()
+	stream, err := openArchive(f)
+	if err != nil || stream == nil {
+		return false, err
+	}
+	defer stream.Close()
+	var owner *layers.Owned
+	if k.Chown != "" {
+		owner = &k.owner
+	}
+	if err := k.m.Unpack(ctx, stream, dest, k.look, owner); err != nil {
+		return true, fmt.Errorf("%s: %w", item.From, err)
+	}
+	return true, nil
+}
+
+// openArchive gives the tar stream of a file that is one, packed or not; nil
+// for any other.
+func openArchive(f *os.File) (io.ReadCloser, error) {
+	isTar, err := layers.IsArchive(f)
+	if err != nil || !isTar {
+		return nil, err
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return nil, err
+	}
+	return layers.OpenArchive(f)
+}

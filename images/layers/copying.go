@@ -1,0 +1,478 @@
+package layers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+)
+
+// Copying is what Copy puts into a layer.
+type Copying struct {
+	// From is the tree: directories of layers, topmost first, or, with Host,
+	// one that is no layer.
+	From []string
+	Host bool
+	// Only are the paths of the tree that are copied, sorted, with the
+	// directories that they are in; nil: all.
+	Only []string
+	// Skip leaves paths of the tree out; nil: none.
+	Skip func(name string) bool
+	// Owner is who all files belong to; nil: to whom the tree says.
+	Owner *Owned
+	// Chmod changes modes; nil: they stay.
+	Chmod func(mode uint32, dir bool) uint32
+	// Time is what all files get; zero: their own.
+	Time time.Time
+}
+
+// Owned is an owner in an image.
+type Owned struct{ UID, GID uint32 }
+
+// copying is one call of Copy.
+type copying struct {
+	Copying
+	caller context.Context //nolint:containedctx // of one call
+	ctx    context.Context //nolint:containedctx // ends with the first error
+	m      *Making
+	tree   *merged
+	only   map[string][]string
+	group  *errgroup.Group
+	whose  func(layer int, name string) (Owner, bool) // of Single; nil: as on disk
+}
+
+// Copier copies paths of one tree into a layer, directories of it side by side.
+type Copier struct{ c *copying }
+
+func (c *copying) begin() {
+	c.group, c.ctx = errgroup.WithContext(c.caller)
+	c.group.SetLimit(runtime.GOMAXPROCS(0))
+}
+
+// Copier opens the tree.
+func (m *Making) Copier(ctx context.Context, what Copying) (*Copier, error) {
+	tree, err := openMerged(what.From)
+	if err != nil {
+		return nil, err
+	}
+	c := &copying{Copying: what, m: m, tree: tree, caller: ctx}
+	c.begin()
+	if m.ids == Single && !what.Host && what.Owner == nil {
+		var mu sync.Mutex
+		read := ownersBelow(what.From)
+		c.whose = func(layer int, name string) (Owner, bool) {
+			mu.Lock()
+			defer mu.Unlock()
+			return read(layer, name)
+		}
+	}
+	if what.Only != nil {
+		c.only = map[string][]string{}
+		for _, name := range what.Only {
+			dir, base := path.Split(name)
+			dir = path.Clean(dir)
+			c.only[dir] = append(c.only[dir], base)
+		}
+	}
+	return &Copier{c}, nil
+}
+
+// Wait waits for what was begun and gives its first error. What may meet in
+// one directory of the layer is to be copied one after the other.
+func (c *Copier) Wait() error {
+	defer c.c.begin()
+	return c.c.group.Wait()
+}
+
+// Close lets go of the tree.
+func (c *Copier) Close() {
+	_ = c.c.group.Wait()
+	c.c.tree.close()
+}
+
+// List are the names in a directory of the tree, sorted.
+func (c *Copier) List(real string) ([]string, error) {
+	d, err := c.c.tree.open(real)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", printable(real), err)
+	}
+	defer d.close()
+	return c.c.list(d, real)
+}
+
+// Open opens a regular file of the tree.
+func (c *Copier) Open(real string) (*os.File, error) { return c.c.tree.openFile(real) }
+
+// ReadFile reads a small file of the view, following symlinks.
+func (m *Making) ReadFile(unsafePath string, most int64) ([]byte, error) {
+	real, _, err := m.both.real(unsafePath)
+	if err != nil {
+		return nil, err
+	}
+	f, err := m.both.openFile(real)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, most))
+}
+
+func (v *merged) openFile(real string) (*os.File, error) {
+	in, at, err := v.lstat(real)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", printable(real), err)
+	}
+	defer in.close()
+	if at.stat.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil, fmt.Errorf("%s: it is no file", printable(real))
+	}
+	fd, err := unix.Openat(at.dirfd, at.name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("%s: open: %w", printable(real), err)
+	}
+	return os.NewFile(uintptr(fd), real), nil
+}
+
+// Real follows the symlinks of a path of the tree.
+func (c *Copier) Real(unsafePath string) (string, Kind, error) { return c.c.tree.real(unsafePath) }
+
+// Contents copies what is in a directory of the tree into a directory of the
+// layer, whose own attributes stay. s is closed when all is in it.
+func (c *Copier) Contents(from string, s *Spot) error {
+	d, err := c.c.tree.open(from)
+	if err != nil {
+		_ = s.Close()
+		return fmt.Errorf("%s: %w", printable(from), err)
+	}
+	return c.c.dir(d, from, s)
+}
+
+// Entry copies one path of the tree, with all below it, to a name in a
+// directory of the layer.
+func (c *Copier) Entry(from string, s *Spot, name string) error {
+	above, base := path.Split(from)
+	d, err := c.c.tree.open(path.Clean(above))
+	if err != nil {
+		return fmt.Errorf("%s: %w", printable(from), err)
+	}
+	defer d.close()
+	return c.c.entry(d, base, from, s, name)
+}
+
+// Dressed makes a directory of the layer look like one of the tree.
+func (c *Copier) Dressed(from string, s *Spot, name string) (*Spot, error) {
+	above, base := path.Split(from)
+	d, err := c.c.tree.open(path.Clean(above))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", printable(from), err)
+	}
+	defer d.close()
+	at, err := d.lookup(base)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", printable(from), err)
+	}
+	if !at.isDir() {
+		return nil, fmt.Errorf("%s: %w", printable(from), unix.ENOTDIR)
+	}
+	return c.c.into(at, from, s, name)
+}
+
+// open opens a directory of a view by its path without symlinks.
+func (v *merged) open(name string) (*mergedDir, error) {
+	d := v.root()
+	if name == "." || name == "" {
+		return d, nil
+	}
+	for part := range strings.SplitSeq(name, "/") {
+		next, err := d.enter(part)
+		d.close()
+		if err != nil {
+			return nil, err
+		}
+		d = next
+	}
+	return d, nil
+}
+
+// list are the names of a directory that are copied, sorted.
+func (c *copying) list(d *mergedDir, from string) ([]string, error) {
+	if c.only != nil {
+		return c.only[from], nil
+	}
+	names, err := d.names()
+	slices.Sort(names)
+	return names, err
+}
+
+// dir copies the contents of a directory and closes both.
+func (c *copying) dir(d *mergedDir, from string, s *Spot) (err error) {
+	defer func() {
+		d.close()
+		if closed := s.Close(); err == nil {
+			err = closed
+		}
+	}()
+	names, err := c.list(d, from)
+	if err != nil {
+		return fmt.Errorf("%s: %w", printable(from), err)
+	}
+	for _, name := range names {
+		if err := c.ctx.Err(); err != nil {
+			return err
+		}
+		if err := c.entry(d, name, path.Join(from, name), s, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// entry copies one.
+func (c *copying) entry(d *mergedDir, base, from string, s *Spot, name string) error {
+	if c.Skip != nil && c.Skip(from) {
+		return nil
+	}
+	at, err := d.lookup(base)
+	if err != nil {
+		return fmt.Errorf("%s: %w", printable(from), err)
+	}
+	if !at.isDir() {
+		if err := c.leaf(at, from, s, name); err != nil {
+			return fmt.Errorf("%s: %w", printable(from), err)
+		}
+		return nil
+	}
+	in, err := c.into(at, from, s, name)
+	if err != nil {
+		return err
+	}
+	sub, err := d.enter(base)
+	if err != nil {
+		_ = in.Close()
+		return fmt.Errorf("%s: %w", printable(from), err)
+	}
+	work := func() error { return c.dir(sub, from, in) }
+	if c.group.TryGo(work) {
+		return nil
+	}
+	return work()
+}
+
+// into makes, or finds, the directory that a directory of the tree becomes.
+func (c *copying) into(at *place, from string, s *Spot, name string) (*Spot, error) {
+	look, err := c.look(at, from)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", printable(from), err)
+	}
+	in, err := s.Enter(name)
+	switch {
+	case err == nil:
+		if err = in.Set(look); err == nil {
+			c.m.own(in.path, look)
+			return in, nil
+		}
+		_ = in.Close()
+	case errors.Is(err, unix.ENOENT):
+		if in, err = s.Mkdir(name, look); err == nil {
+			return in, nil
+		}
+	case errors.Is(err, unix.ENOTDIR):
+		err = ErrNotDirectory
+	}
+	return nil, fmt.Errorf("%s: %w", printable(path.Join(s.path, name)), err)
+}
+
+// look is what a copy looks like.
+func (c *copying) look(at *place, from string) (Look, error) {
+	look := Look{
+		Mode: at.stat.Mode & 0o7777, UID: at.stat.Uid, GID: at.stat.Gid,
+		Time: time.Unix(at.stat.Mtim.Sec, at.stat.Mtim.Nsec),
+	}
+	if !c.Time.IsZero() {
+		look.Time = c.Time
+	}
+	if c.Chmod != nil && !at.isLink() {
+		look.Mode = c.Chmod(look.Mode, at.isDir())
+	}
+	if c.Owner != nil {
+		look.UID, look.GID = c.Owner.UID, c.Owner.GID
+	} else if c.whose != nil {
+		if o, ok := c.whose(at.layer, from); ok {
+			look.UID, look.GID = o.UID, o.GID
+		}
+	}
+	if !at.isDir() {
+		return look, nil
+	}
+	fd, err := openDir(at.dirfd, at.name)
+	if err != nil {
+		return look, err
+	}
+	defer unix.Close(fd)
+	look.xattrs, err = readXattrs(fd)
+	return look, err
+}
+
+// leaf copies what is no directory.
+func (c *copying) leaf(at *place, from string, s *Spot, name string) error {
+	if err := s.clear(name); err != nil {
+		return err
+	}
+	look, err := c.look(at, from)
+	if err != nil {
+		return err
+	}
+	to := path.Join(s.path, name)
+	if at.stat.Nlink > 1 && at.stat.Mode&unix.S_IFMT == unix.S_IFREG {
+		// Files with several names are rare: one at a time.
+		c.m.mu.Lock()
+		first, found := c.m.links[fileID{at.stat.Dev, at.stat.Ino}]
+		if !found {
+			c.m.links[fileID{at.stat.Dev, at.stat.Ino}] = to
+		}
+		c.m.mu.Unlock()
+		if found && unix.Linkat(c.m.root, first, s.fd, name, 0) == nil {
+			c.m.own(to, look)
+			return nil
+		}
+	}
+	switch at.stat.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		err = c.file(at, s, name, look)
+	case unix.S_IFLNK:
+		var target string
+		if target, err = readLink(at); err == nil {
+			err = s.Symlink(name, target, look)
+		}
+	case unix.S_IFIFO:
+		err = s.Fifo(name, look)
+	case unix.S_IFSOCK:
+		return nil // as docker: a socket is nothing without its process
+	default:
+		err = fmt.Errorf("its type %#o can't be copied", at.stat.Mode&unix.S_IFMT)
+	}
+	if err == nil {
+		c.m.own(to, look)
+	}
+	return err
+}
+
+// small is a file that is copied with one read and one write.
+const small = 64 << 10
+
+func (c *copying) file(at *place, s *Spot, name string, look Look) (err error) {
+	from, err := unix.Openat(at.dirfd, at.name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open: %w", err)
+	}
+	defer unix.Close(from)
+	if look.xattrs, err = readXattrs(from); err != nil {
+		return err
+	}
+	return s.file(name, look, at.stat.Size, func(to int) error {
+		if at.stat.Size > small {
+			return copyContent(from, to, at.stat.Size)
+		}
+		buf := make([]byte, at.stat.Size)
+		n, err := unix.Pread(from, buf, 0)
+		if err != nil {
+			return fmt.Errorf("read: %w", err)
+		}
+		if n < len(buf) {
+			return fmt.Errorf("read: %w: it was cut short meanwhile", io.ErrUnexpectedEOF)
+		}
+		return writeAll(to, buf, 0)
+	})
+}
+
+// file makes a regular file.
+func (s *Spot) file(name string, look Look, size int64, fill func(fd int) error) (err error) {
+	fd, err := unix.Openat(s.fd, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return fmt.Errorf("create: %w", err)
+	}
+	defer func() {
+		if closed := unix.Close(fd); err == nil && closed != nil {
+			err = fmt.Errorf("close: %w", closed)
+		}
+	}()
+	if err := fill(fd); err != nil {
+		return err
+	}
+	if err := s.m.dress(fd, look); err != nil {
+		return err
+	}
+	s.m.count(size)
+	if err := unix.UtimesNanoAt(fd, "", s.m.times(look.Time), unix.AT_EMPTY_PATH); err != nil {
+		return fmt.Errorf("utimensat: %w", err)
+	}
+	return nil
+}
+
+// File makes a regular file of a stream.
+func (s *Spot) File(name string, look Look, size int64, content io.Reader) error {
+	if err := s.clear(name); err != nil {
+		return err
+	}
+	err := s.file(name, look, size, func(fd int) error {
+		buf := make([]byte, min(size+1, fileBuffer))
+		for at := int64(0); at < size; {
+			n, err := io.ReadFull(content, buf[:min(size-at, int64(len(buf)))])
+			if err != nil {
+				return fmt.Errorf("read: %w", err)
+			}
+			if err := writeAll(fd, buf[:n], at); err != nil {
+				return err
+			}
+			at += int64(n)
+		}
+		return nil
+	})
+	if err == nil {
+		s.m.own(path.Join(s.path, name), look)
+	}
+	return err
+}
+
+// Symlink makes a symlink where there is room for it.
+func (s *Spot) Symlink(name, target string, look Look) error {
+	if err := unix.Symlinkat(target, s.fd, name); err != nil {
+		return fmt.Errorf("symlink: %w", err)
+	}
+	return s.named(name, look)
+}
+
+// Fifo makes a fifo where there is room for it.
+func (s *Spot) Fifo(name string, look Look) error {
+	if err := unix.Mknodat(s.fd, name, unix.S_IFIFO|0o600, 0); err != nil {
+		return fmt.Errorf("mknod: %w", err)
+	}
+	if err := unix.Fchmodat(s.fd, name, look.Mode, 0); err != nil {
+		return fmt.Errorf("chmod: %w", err)
+	}
+	return s.named(name, look)
+}
+
+// named sets what can be set of what can't be opened.
+func (s *Spot) named(name string, look Look) error {
+	if s.m.ids != Single && (look.UID != 0 || look.GID != 0) {
+		if err := unix.Fchownat(s.fd, name, int(look.UID), int(look.GID), unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return ownerError(&attributes{uid: look.UID, gid: look.GID}, err)
+		}
+	}
+	s.m.count(0)
+	if err := unix.UtimesNanoAt(s.fd, name, s.m.times(look.Time), unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return fmt.Errorf("utimensat: %w", err)
+	}
+	return nil
+}
