@@ -31,14 +31,12 @@ type arrived struct {
 
 // unpackArriving is the images.ArrivingFunc of pulls.
 func (e *Engine) unpackArriving(ctx context.Context, img images.Image, list []images.Layer, arrivals <-chan images.Arrival) error {
-	ids := make([]string, len(list))
+	sources := make([]layers.Source, len(list))
 	for i, l := range list {
-		ids[i] = l.DiffID
+		sources[i] = layers.Source{DiffID: l.DiffID, Blob: l.Digest, Known: l.Known}
 	}
-	if len(ids) > 0 {
-		if _, err := e.layers.Chain(ids); err == nil {
-			return nil
-		}
+	if len(list) > 0 && e.layers.Unpacked(sources) {
+		return nil
 	}
 	feed := make(chan arrived)
 	go func() {
@@ -85,7 +83,7 @@ func (s *stageRun) expect() {
 
 // source is a layer to unpack, here or on its way.
 func (s *stageRun) source(ctx context.Context, u unpackSource) layers.Source {
-	src := layers.Source{DiffID: u.DiffID, Path: u.Path}
+	src := layers.Source{DiffID: u.DiffID, Path: u.Path, Blob: u.Blob, From: u.From, Known: u.Known}
 	if blob := s.arriving[u.Arrives]; blob != nil {
 		src.Open = func() (io.ReadCloser, error) { return &arrivingReader{ctx: ctx, blob: blob}, nil }
 	}

@@ -14,6 +14,7 @@ import (
 	"nook/images"
 	"nook/images/layers"
 	"nook/internal/finding"
+	"nook/internal/hint"
 )
 
 // CheckOptions say what Check does about what it finds.
@@ -22,6 +23,8 @@ type CheckOptions struct {
 	// where it was pulled, removes the image where that doesn't have it, and
 	// unpacks damaged layers again. Containers are never removed.
 	Repair bool
+	// Quick reads no layers: sizes and references are looked at alone.
+	Quick bool
 }
 
 // Checked is what Check went through and found.
@@ -37,13 +40,14 @@ func (c *Checked) Damaged() bool {
 }
 
 // Check proves that the data root is what it says: blobs by their digests,
-// images, unpacked layers and containers by what they refer to; and finds what
-// nothing refers to. Others may work meanwhile.
+// images and containers by what they refer to, unpacked layers by unpacking
+// their blobs again beside them; and finds what nothing refers to. Others may
+// work meanwhile.
 func (e *Engine) Check(ctx context.Context, o CheckOptions) (*Checked, error) {
 	out := &Checked{}
 	from, closeAll := sources()
 	defer closeAll()
-	store, err := e.images.Check(ctx, images.CheckOptions{Repair: o.Repair, Progress: e.progress(), From: from})
+	store, err := e.images.Check(ctx, images.CheckOptions{Repair: o.Repair, Quick: o.Quick, Progress: e.progress(), From: from})
 	out.Images, out.Blobs, out.Findings = store.Images, store.Blobs, store.Findings
 	if err != nil {
 		return out, err
@@ -53,6 +57,13 @@ func (e *Engine) Check(ctx context.Context, o CheckOptions) (*Checked, error) {
 		return out, err
 	}
 	out.Layers = unpacked.Layers
+	if !o.Quick {
+		wrong, err := e.proveLayers(ctx, store.Bad, &unpacked)
+		out.Findings = append(out.Findings, wrong...)
+		if err != nil {
+			return out, hint.Wrap(err, first(hint.Of(err), "nook system check --quick looks without reading layers"))
+		}
+	}
 	mine, err := e.checkContainers()
 	if err != nil {
 		return out, err

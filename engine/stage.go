@@ -34,9 +34,11 @@ const stageFD = 3
 
 // request is one job for a stage.
 type request struct {
-	Root    string         `json:"root"`
-	IDs     layers.IDs     `json:"ids"`
-	Unpack  []unpackSource `json:"unpack,omitempty"`
+	Root   string         `json:"root"`
+	IDs    layers.IDs     `json:"ids"`
+	Unpack []unpackSource `json:"unpack,omitempty"`
+	// Prove: see prove.go.
+	Prove   []unpackSource `json:"prove,omitempty"`
 	Flatten *flattenJob    `json:"flatten,omitempty"`
 	// Collect: see systemgc.go. Discard are layers that go whoever has them.
 	Collect bool     `json:"collect,omitempty"`
@@ -70,6 +72,10 @@ type unpackSource struct {
 	Size   int64  `json:"size"`
 	// Arrives is the digest of a blob that is still on its way: see arriving.go.
 	Arrives string `json:"arrives,omitempty"`
+	// Blob, From and Known are layers.Source's.
+	Blob  string `json:"blob,omitempty"`
+	From  string `json:"from,omitempty"`
+	Known bool   `json:"known,omitempty"`
 }
 
 type flattenJob struct {
@@ -89,6 +95,8 @@ type event struct {
 	Done  bool       `json:"done,omitempty"`
 	// Sizes are in bytes, one for each of request.Count.
 	Sizes []int64 `json:"sizes,omitempty"`
+	// Wrong answers a proof of layers.
+	Wrong []layers.Wrong `json:"wrong,omitempty"`
 	// Stat and Changes answer jobs on files.
 	Stat    *PathStat       `json:"stat,omitempty"`
 	Changes []layers.Change `json:"changes,omitempty"`
@@ -293,6 +301,8 @@ func (s *stageRun) run(ctx context.Context) (event, error) {
 	switch {
 	case s.req.Unpack != nil:
 		return s.unpack(ctx, store)
+	case s.req.Prove != nil:
+		return s.prove(ctx, store)
 	case s.req.Flatten != nil:
 		return event{}, s.flatten(ctx, store)
 	case s.req.Collect:

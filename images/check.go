@@ -19,7 +19,9 @@ import (
 type CheckOptions struct {
 	// Repair removes what is damaged and what nothing needs: an image with a
 	// part that is lost or wrong loses its names.
-	Repair   bool
+	Repair bool
+	// Quick reads no layers: their sizes are looked at alone.
+	Quick    bool
 	Progress Progress
 	// From, if set, opens a repository that images were pulled from: a repair
 	// fetches again what is damaged or lost. It stays the caller's to close.
@@ -30,6 +32,8 @@ type CheckOptions struct {
 type Checked struct {
 	Images, Blobs int
 	Findings      []finding.Finding
+	// Bad are the digests of blobs that are damaged and were not mended.
+	Bad map[string]bool
 }
 
 // checking is one Check.
@@ -83,6 +87,10 @@ func (s *Store) Check(ctx context.Context, opts CheckOptions) (Checked, error) {
 	if err := c.rest(); err != nil {
 		return c.found, fmt.Errorf("check images: %w", err)
 	}
+	c.found.Bad = make(map[string]bool)
+	for digest := range c.bad {
+		c.found.Bad[digest] = true
+	}
 	return c.found, nil
 }
 
@@ -106,6 +114,9 @@ func (c *checking) blobs(ctx context.Context) error {
 			continue // told of later
 		}
 		c.found.Blobs++
+		if c.opts.Quick && !isSmall(entry) {
+			continue
+		}
 		if fact, err := c.store.hashBlob(ctx, digest, add); err != nil {
 			return err
 		} else if fact != "" {
@@ -114,6 +125,15 @@ func (c *checking) blobs(ctx context.Context) error {
 	}
 	return nil
 }
+
+// isSmall says whether a blob may be JSON.
+func isSmall(entry fs.DirEntry) bool {
+	info, err := entry.Info()
+	return err == nil && info.Size() <= smallBlob
+}
+
+// smallBlob is above what manifests and configs have, in bytes.
+const smallBlob = 64 << 10
 
 // hashBlob says what is wrong with a blob; "": nothing, or it is gone.
 func (s *Store) hashBlob(ctx context.Context, digest string, add func(int64)) (string, error) {

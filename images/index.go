@@ -102,6 +102,9 @@ func (s *Store) image(entry Descriptor) (Image, error) {
 		entry = described
 	}
 	img := Image{ID: entry.Annotations[annotationConfig], Manifest: entry}
+	if from := entry.Annotations[annotationSource]; from != "" {
+		img.Sources = []string{from}
+	}
 	img.Manifest.Annotations = nil
 	// A bad number reads as 0: the cache is not worth an error.
 	img.Size, _ = strconv.ParseInt(entry.Annotations[annotationSize], 10, 64)

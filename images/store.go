@@ -110,6 +110,11 @@ type Layer struct {
 	MediaType string
 	Size      int64  // of the blob
 	DiffID    string // digest of the uncompressed tar
+	// From is the repository that the blob came from; "" when it isn't known.
+	From string
+	// Known says that the blob was compared with DiffID before: the store has
+	// the image.
+	Known bool
 	// UnpackedSize is for the Unpack function to set: bytes of the layer's
 	// files; negative: not known. Once all layers have one, the store keeps the
 	// sum.

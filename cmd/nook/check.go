@@ -18,7 +18,7 @@ func checkVerb() verb {
 		usage:   "[OPTIONS]",
 		options: checkOptions,
 		examples: []string{
-			"nook system check             exit code 0: whole, 1: something is damaged",
+			"nook system check             every layer is unpacked again and compared; exit code 0: whole, 1: something is damaged",
 			"nook system check --repair    fetch and unpack again what is broken, remove garbage",
 		},
 		run: (*shell).check,
@@ -28,7 +28,8 @@ func checkVerb() verb {
 func checkOptions() []option {
 	return []option{
 		{name: "format", value: "string", usage: "Format output: 'json', a line for each finding"},
-		{name: "repair", usage: "Fetch and unpack damaged layers again, and remove garbage and broken references"},
+		{name: "quick", short: "q", usage: "Read no layers: look at references and sizes alone"},
+		{name: "repair", short: "r", usage: "Fetch and unpack damaged layers again, and remove garbage and broken references"},
 	}
 }
 
@@ -46,7 +47,7 @@ func (s *shell) check(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		done, err := nook.Check(ctx, engine.CheckOptions{Repair: c.Bool("repair")})
+		done, err := nook.Check(ctx, engine.CheckOptions{Repair: c.Bool("repair"), Quick: c.Bool("quick")})
 		if done != nil {
 			if writeErr := s.writeChecked(done, asJSON); err == nil {
 				err = writeErr

@@ -33,6 +33,12 @@ func (c *Checked) damage(object, fact string) {
 	c.Findings = append(c.Findings, finding.Finding{Object: object, Fact: fact, Advice: repairAdvice})
 }
 
+// Wrong notes that a layer's files aren't what its blob makes: see Prove.
+func (c *Checked) Wrong(key, fact string) {
+	c.Broken = append(c.Broken, key)
+	c.damage("layer "+key, fact)
+}
+
 const repairAdvice = "nook system check --repair"
 
 // Check goes through the layers and chains: that each has its parts, is what

@@ -16,23 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"nook/internal/atomicfile"
-	"nook/internal/hint"
 	"nook/internal/lockfile"
 )
-
-// Source is a layer to unpack.
-type Source struct {
-	// DiffID is the digest of the unpacked stream, "sha256:…".
-	DiffID string
-	// Path is the blob, packed or not.
-	Path string `json:",omitempty"`
-	// Open gives the blob instead of Path.
-	Open func() (io.ReadCloser, error) `json:"-"`
-}
-
-// Report is told how many bytes more of a layer's blob were read. It is called
-// from several goroutines.
-type Report func(diffID string, read int64)
 
 // Meta is what is known of an unpacked layer, in its meta.json.
 type Meta struct {
@@ -48,6 +33,10 @@ type Meta struct {
 	Root *RootAttr `json:"root,omitempty"`
 	// Opaque says that the layer hides all of those below.
 	Opaque bool `json:"opaque,omitempty"`
+	// Blob is the digest of the blob that it was unpacked from, From the
+	// repository that has it; "" when that isn't known.
+	Blob string `json:"blob,omitempty"`
+	From string `json:"from,omitempty"`
 	// Entries counts those of the tar stream, Bytes the content of its files.
 	Entries int64    `json:"entries"`
 	Bytes   int64    `json:"bytes"`
@@ -76,13 +65,17 @@ type unpacked struct {
 	layer   *Layer // between extraction and Finish
 	// twin is an earlier layer of the same diff id that this one is, too.
 	twin *unpacked
+	// unproven says that it isn't unpacked from its blob, and that nobody has
+	// compared that with the diff id yet.
+	unproven bool
 }
 
 // Unpack brings an image's layers, bottom to top, into the store and records
 // their chain. Layers that are there are left alone; the others are extracted
-// side by side, and each is compared with its DiffID. After an error, or when
-// ctx ends, nothing that is half made stays. It runs in a stage. A nil report
-// is told nothing.
+// side by side. Each blob is compared with its DiffID, also one that isn't
+// needed any more, unless it is known. After an error, or when ctx ends,
+// nothing that is half made stays. It runs in a stage. A nil report is told
+// nothing.
 //
 // Two processes may unpack layers in common: one waits for the other.
 func (s *Store) Unpack(ctx context.Context, sources []Source, report Report) (Chain, error) {
@@ -90,7 +83,7 @@ func (s *Store) Unpack(ctx context.Context, sources []Source, report Report) (Ch
 	for i, src := range sources {
 		ids[i] = src.DiffID
 	}
-	if c, err := s.Chain(ids); !errors.Is(err, ErrNotUnpacked) {
+	if c, err := s.Chain(ids); err == nil && !s.unproven(c, sources) || err != nil && !errors.Is(err, ErrNotUnpacked) {
 		return c, err
 	}
 	if err := s.makeDirs(); err != nil {
@@ -178,6 +171,13 @@ func (u *unpacking) find(ids []string) error {
 			l.key, l.meta, l.twin = key, found, nil
 			break
 		}
+		switch {
+		case l.key != "":
+			l.unproven = u.sources[i].unproven(l.meta.Blob)
+		case l.twin != nil:
+			first := slices.IndexFunc(ids, func(other string) bool { return other == id })
+			l.unproven = u.sources[i].unproven(u.sources[first].Blob)
+		}
 	}
 	return nil
 }
@@ -220,11 +220,15 @@ func (u *unpacking) extract(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.GOMAXPROCS(0))
 	for i, l := range u.layers {
-		if l.key != "" || l.twin != nil {
+		work := u.extractOne
+		switch {
+		case l.unproven:
+			work = u.prove
+		case l.key != "" || l.twin != nil:
 			continue
 		}
 		group.Go(func() error {
-			if err := u.extractOne(ctx, i, l); err != nil {
+			if err := work(ctx, i, l); err != nil {
 				return fmt.Errorf("layer %d (%s): %w", i+1, l.meta.DiffID, err)
 			}
 			return nil
@@ -243,51 +247,10 @@ func (u *unpacking) extractOne(ctx context.Context, i int, l *unpacked) error {
 	if err := os.Mkdir(fsDir, 0o700); err != nil {
 		return fmt.Errorf("stage: %w", err)
 	}
-	blob, err := u.sources[i].open()
-	if err != nil {
+	return u.readBlob(ctx, i, func(stream io.Reader) (err error) {
+		l.layer, err = Extract(ctx, stream, fsDir, u.store.ids)
 		return err
-	}
-	defer func() { _ = blob.Close() }()
-	counted := &counter{cancelled{ctx, blob}, func(n int64) { u.report(l.meta.DiffID, n) }}
-	stream, _, err := decompress(counted, true)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = stream.Close() }()
-	l.layer, err = Extract(ctx, stream, fsDir, u.store.ids)
-	if err != nil {
-		return err
-	}
-	if got := stream.diffID(); got != l.meta.DiffID {
-		return hint.Errorf("the image is damaged: load or pull it again",
-			"the layer's content has the digest %s, and the image says %s", got, l.meta.DiffID)
-	}
-	return nil
-}
-
-func (s *Source) open() (io.ReadCloser, error) {
-	if s.Open != nil {
-		return s.Open()
-	}
-	f, err := os.Open(s.Path)
-	if err != nil {
-		return nil, fmt.Errorf("open blob: %w", err)
-	}
-	return f, nil
-}
-
-// counter tells what passes.
-type counter struct {
-	cancelled
-	tell func(int64)
-}
-
-func (c *counter) Read(p []byte) (int, error) {
-	n, err := c.cancelled.Read(p)
-	if n > 0 {
-		c.tell(int64(n))
-	}
-	return n, err
+	})
 }
 
 // finish completes a staged layer on top of those below, which are complete.
@@ -313,6 +276,7 @@ func (u *unpacking) finish(ctx context.Context, i int, l *unpacked) error {
 	}
 	l.key = l.diffHex
 	l.meta.Version, l.meta.IDs = version, u.store.ids
+	l.meta.Blob, l.meta.From = u.sources[i].Blob, u.sources[i].From
 	if pending {
 		l.key = "chain-" + l.chain
 		l.meta.ChainID = "sha256:" + l.chain
