@@ -60,6 +60,8 @@ type request struct {
 	CountVolumes []string `json:"countVolumes,omitempty"`
 	// Count are ids of containers whose files are counted.
 	Count []string `json:"count,omitempty"`
+	// VolumeTar is a volume's export or import.
+	VolumeTar *volumeTarJob `json:"volumeTar,omitempty"`
 	// Files is work on a container's files, Build a build's.
 	Files *filesJob `json:"files,omitempty"`
 	Build *buildJob `json:"build,omitempty"`
@@ -309,6 +311,8 @@ func (s *stageRun) run(ctx context.Context) (event, error) {
 		return event{}, s.collect(ctx, store)
 	case s.req.Files != nil:
 		return event{}, s.files(ctx, store)
+	case s.req.VolumeTar != nil:
+		return event{}, s.volumeTar(ctx)
 	case s.req.Build != nil:
 		return event{}, s.build(ctx, store)
 	case s.req.Count != nil:

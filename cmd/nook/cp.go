@@ -24,6 +24,8 @@ type filesystem interface {
 	Diff(ctx context.Context, nameOrID string) ([]engine.Change, error)
 	Commit(ctx context.Context, nameOrID string, o engine.CommitOptions) (imageID string, err error)
 	Export(ctx context.Context, nameOrID string, w io.Writer) error
+	ExportVolume(ctx context.Context, name string, w io.Writer) error
+	ImportVolume(ctx context.Context, name string, tarStream io.Reader) error
 	Unshare(ctx context.Context, command []string) (code int, err error)
 }
 

@@ -25,7 +25,17 @@ import (
 // Fill copies a directory, with all owners that exist, into a volume without
 // files. One that has some is left alone. note is told what can't be copied. In a
 // stage only; others wait (Hold).
-func (s Store) Fill(ctx context.Context, name string, from *os.File, note func(string)) (err error) {
+func (s Store) Fill(ctx context.Context, name string, from *os.File, note func(string)) error {
+	err := s.fill(ctx, name, func(to *os.File) error { return copyTree(ctx, from, to, note) })
+	if errors.Is(err, ErrHasFiles) {
+		return nil
+	}
+	return err
+}
+
+// fill puts dataName of a directory, which write fills, into a volume without
+// files; ErrHasFiles: it has some.
+func (s Store) fill(ctx context.Context, name string, write func(to *os.File) error) (err error) {
 	done, err := s.Hold(ctx, name)
 	if err != nil {
 		return err
@@ -34,8 +44,10 @@ func (s Store) Fill(ctx context.Context, name string, from *os.File, note func(s
 	if err := s.finish(name); err != nil {
 		return err
 	}
-	if empty, err := s.Empty(name); err != nil || !empty {
+	if empty, err := s.Empty(name); err != nil {
 		return err
+	} else if !empty {
+		return fmt.Errorf("fill volume %s: %w", name, ErrHasFiles)
 	}
 	filling := filepath.Join(s.Dir(name), "filling")
 	defer func() {
@@ -55,7 +67,7 @@ func (s Store) Fill(ctx context.Context, name string, from *os.File, note func(s
 		return err
 	}
 	defer to.Close()
-	if err := copyTree(ctx, from, to, note); err != nil {
+	if err := write(to); err != nil {
 		return err
 	}
 	// A name that a power cut spares must not stand for a file that it didn't.
@@ -137,6 +149,8 @@ func (s Store) finish(name string) error {
 		return nil
 	}
 	from := filepath.Join(filled, dataName)
+	var st unix.Stat_t // now: what leaves it changes its time
+	there := unix.Lstat(from, &st)
 	entries, err := os.ReadDir(from)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("fill volume %s: %w", name, err)
@@ -147,8 +161,7 @@ func (s Store) finish(name string) error {
 			return fmt.Errorf("fill volume %s: rename %s: %w", name, e.Name(), err)
 		}
 	}
-	var st unix.Stat_t
-	if err := unix.Lstat(from, &st); err == nil {
+	if there == nil {
 		data := s.Data(name)
 		if err := unix.Lchown(data, int(st.Uid), int(st.Gid)); err != nil {
 			return fmt.Errorf("fill volume %s: chown: %w", name, err)
@@ -156,6 +169,9 @@ func (s Store) finish(name string) error {
 		const permissions = 0o7777
 		if err := unix.Chmod(data, st.Mode&permissions); err != nil {
 			return fmt.Errorf("fill volume %s: chmod: %w", name, err)
+		}
+		if err := unix.UtimesNanoAt(unix.AT_FDCWD, data, []unix.Timespec{st.Mtim, st.Mtim}, 0); err != nil {
+			return fmt.Errorf("fill volume %s: utimensat: %w", name, err)
 		}
 	}
 	if err := os.RemoveAll(filled); err != nil {
