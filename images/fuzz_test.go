@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"nook/images/registry"
 	"nook/internal/testenv/testimage"
 )
 
@@ -148,4 +150,134 @@ func loadAny(t *testing.T, b *bundle) {
 			t.Errorf("an image was loaded that can't be read: %v", err)
 		}
 	}
+}
+
+// lone is a Remote in memory that has what the fuzzer says, under any name.
+type lone struct {
+	documents []registry.Manifest
+	blobs     map[string][]byte
+}
+
+func (l *lone) Manifest(_ context.Context, reference string, _ []string) (registry.Manifest, error) {
+	for _, m := range l.documents {
+		if m.Digest == reference || !strings.Contains(reference, ":") {
+			return m, nil
+		}
+	}
+	return registry.Manifest{}, registry.ErrNotFound
+}
+
+func (l *lone) Blob(_ context.Context, digest string, size, offset int64, w io.Writer) error {
+	data, found := l.blobs[digest]
+	if !found {
+		return registry.ErrNotFound
+	}
+	if int64(len(data)) < size || offset > size {
+		return registry.ErrSize
+	}
+	_, err := w.Write(data[offset:size])
+	return err
+}
+
+// FuzzPull pulls what the fuzzer says is an index, a manifest, a config and a
+// layer: an image that can be read comes out, or nothing.
+func FuzzPull(f *testing.F) {
+	img := small()
+	b := bundleOf(f, img.WriteOCI)
+	var idx, manifest, config, layer []byte
+	b.editManifest(func(m *Manifest) {
+		manifest = mustJSON(f, m)
+		config = b.bodies[blobsDir+"/"+hexOf(m.Config.Digest)]
+		layer = b.bodies[blobsDir+"/"+hexOf(m.Layers[0].Digest)]
+		idx = mustJSON(f, index{SchemaVersion: 2, Manifests: []Descriptor{{
+			MediaType: mediaTypeManifest, Digest: digestOf(manifest), Size: int64(len(manifest)), Platform: &Platform{OS: "linux", Architecture: "amd64"},
+		}}})
+	})
+	f.Add(mediaTypeIndex, idx, manifest, config, layer)
+	f.Add(mediaTypeManifest, manifest, manifest, config, layer)
+	f.Add(mediaTypeDockerList, []byte(`{"schemaVersion":2,"manifests":[{}]}`), manifest, []byte("null"), []byte{})
+	f.Add("application/vnd.docker.distribution.manifest.v1+prettyjws", []byte("{}"), []byte("{}"), []byte("{}"), layer)
+	ref, err := ParseReference("registry.test/app:1")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, mediaType string, top, manifest, config, layer []byte) {
+		from := &lone{blobs: map[string][]byte{digestOf(config): config, digestOf(layer): layer}}
+		from.documents = append(from.documents, registry.Manifest{MediaType: mediaType, Digest: digestOf(top), Body: top})
+		from.documents = append(from.documents, registry.Manifest{MediaType: mediaTypeManifest, Digest: digestOf(manifest), Body: manifest})
+		s, err := Open(filepath.Join(t.TempDir(), "images"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		pulled, err := s.Pull(t.Context(), from, ref, PullOptions{})
+		if err != nil {
+			if strings.Contains(err.Error(), "\n") || len(err.Error()) > 2000 {
+				t.Errorf("error %q", err)
+			}
+			if got := list(t, s); len(got) != 0 {
+				t.Errorf("after an error there is %+v", got)
+			}
+			if left, _ := os.ReadDir(s.path(stagingDir)); len(left) != 0 {
+				t.Errorf("left in staging: %v", left)
+			}
+			return
+		}
+		if _, err := s.Inspect(pulled.Image); err != nil {
+			t.Errorf("an image was pulled that can't be read: %v", err)
+		}
+		if found, err := s.Check(t.Context(), CheckOptions{}); err != nil || len(found.Findings) > 0 {
+			t.Errorf("the store isn't whole: %s, %v", facts(found), err)
+		}
+	})
+}
+
+// FuzzManifest reads what a registry or an archive says is a manifest: what is
+// taken has digests that are file names and nothing else, and sizes that a
+// file can have.
+func FuzzManifest(f *testing.F) {
+	b := bundleOf(f, small().WriteOCI)
+	b.editManifest(func(m *Manifest) { f.Add(mustJSON(f, m), mediaTypeManifest) })
+	f.Add([]byte(`{"schemaVersion":2,"config":{"mediaType":"`+mediaTypeDockerConfig+`","digest":"sha256:../x"}}`), mediaTypeDockerManifest)
+	f.Add([]byte(`{"schemaVersion":2,"manifests":[],"layers":[]}`), mediaTypeManifest)
+	f.Add([]byte(`{"schemaVersion":1,"fsLayers":[]}`), "application/vnd.docker.distribution.manifest.v1+json")
+	f.Fuzz(func(t *testing.T, body []byte, mediaType string) {
+		m, err := parseManifest(body, mediaType)
+		if err != nil {
+			return
+		}
+		for _, d := range append([]Descriptor{m.Config}, m.Layers...) {
+			name := hexOf(d.Digest)
+			if len(name) != 64 || strings.Trim(name, "0123456789abcdef") != "" || d.Size < 0 {
+				t.Errorf("a descriptor %+v", d)
+			}
+		}
+		if again, err := parseManifest(mustJSON(t, m), mediaType); err != nil || len(again.Layers) != len(m.Layers) {
+			t.Errorf("what was taken is refused when it is written: %v", err)
+		}
+	})
+}
+
+// FuzzImageConfig reads what an image says of itself.
+func FuzzImageConfig(f *testing.F) {
+	b := bundleOf(f, small().WriteOCI)
+	b.editManifest(func(m *Manifest) { f.Add(b.bodies[blobsDir+"/"+hexOf(m.Config.Digest)]) })
+	f.Add([]byte(`{"rootfs":{"type":"layers","diff_ids":["sha256:x"]}}`))
+	f.Add([]byte(`{"created":"0000-00-00T00:00:00Z","config":{"Healthcheck":{"Interval":1e30},"Env":null}}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		c, err := parseConfig(body)
+		if err != nil {
+			return
+		}
+		for _, id := range c.RootFS.DiffIDs {
+			if checkDigest(id) != nil {
+				t.Errorf("a diff id %q", id)
+			}
+		}
+		if err := CheckPlatform(c); err != nil && strings.Contains(err.Error(), "\n") {
+			t.Errorf("error %q", err)
+		}
+		if _, err := parseConfig(mustJSON(t, c)); err != nil {
+			t.Errorf("what was taken is refused when it is written: %v", err)
+		}
+	})
 }
