@@ -203,7 +203,7 @@ func files(t testing.TB, s *Store) []string {
 	t.Helper()
 	var names []string
 	err := filepath.WalkDir(s.dir, func(path string, d os.DirEntry, err error) error {
-		if err == nil && !d.IsDir() && d.Name() != lockFile {
+		if err == nil && !d.IsDir() && d.Name() != lockFile && d.Name() != ballastFile {
 			name, _ := filepath.Rel(s.dir, path)
 			names = append(names, name)
 		}

@@ -9,8 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"nook/internal/atomicfile"
 )
 
 func (s *Store) readIndex() (*index, error) {
@@ -35,7 +33,7 @@ func (s *Store) writeIndex(idx *index) error {
 	if err != nil {
 		return fmt.Errorf("write image index: %w", err)
 	}
-	return atomicfile.Write(s.path(indexFile), append(data, '\n'), 0o600, atomicfile.Durable)
+	return s.replaceIndex(append(data, '\n'))
 }
 
 // update changes the index under the lock.
