@@ -64,6 +64,7 @@ func (e *Engine) Commit(ctx context.Context, nameOrID string, o CommitOptions) (
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", t.cfg.Name, err)
 	}
+	e.event("commit", t.cfg, "comment", o.Message, "imageID", img.ID, "imageRef", o.Ref)
 	return img.ID, nil
 }
 

@@ -74,6 +74,7 @@ func (e *Engine) copyTo(ctx context.Context, nameOrID string, job *filesJob, fee
 	if err != nil {
 		return n, fmt.Errorf("copy to %s:%s: %w", t.cfg.Name, job.Path, err)
 	}
+	e.event("extract-to-dir", t.cfg)
 	return n, nil
 }
 
@@ -104,11 +105,13 @@ func (e *Engine) copyFrom(ctx context.Context, nameOrID, srcPath string, follow 
 	}
 	select {
 	case st := <-stats:
+		e.event("archive-path", t.cfg)
 		return out, st, nil
 	case <-out.done:
 	}
 	select { // both at once
 	case st := <-stats:
+		e.event("archive-path", t.cfg)
 		return out, st, nil
 	default:
 	}

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -52,7 +53,13 @@ func (e *Engine) Exec(ctx context.Context, nameOrID string, o ExecOptions, strea
 	streams.KeepSignals = true
 	t := newTalk(conn, conn, streams)
 	defer t.close()
-	return t.run(ctx, nil)
+	code, err = t.run(ctx, nil)
+	if errors.Is(err, ErrDetached) {
+		if cfg, err := ct.Config(); err == nil {
+			e.event("exec_detach", cfg)
+		}
+	}
+	return code, err
 }
 
 // environ gives names without a value the caller's, as run does.

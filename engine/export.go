@@ -21,5 +21,6 @@ func (e *Engine) Export(ctx context.Context, nameOrID string, w io.Writer) error
 	if _, err := io.Copy(w, out); err != nil {
 		return fmt.Errorf("export %s: %w", t.cfg.Name, err)
 	}
+	e.event("export", t.cfg)
 	return nil
 }

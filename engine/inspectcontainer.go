@@ -38,7 +38,7 @@ func (e *Engine) InspectContainer(ctx context.Context, nameOrID string, size boo
 		State: inspectedState(cfg, state), Image: cfg.ImageID, LogPath: filepath.Join(ct.Path, "log"),
 		Name: "/" + cfg.Name, RestartCount: state.Restarts, Driver: cfg.Rootfs, Platform: "linux",
 		HostConfig: hostConfig(cfg), GraphDriver: e.graphDriver(ct, cfg, state), Mounts: e.mountPoints(cfg),
-		Config: inspectedConfig(cfg), NetworkSettings: networkSettings(cfg, state),
+		Config: e.inspectedConfig(cfg), NetworkSettings: networkSettings(cfg, state),
 	}
 	if len(command) > 0 {
 		in.Path, in.Args = command[0], command[1:]
@@ -71,10 +71,11 @@ func inspectedState(cfg *containers.Config, s containers.State) InspectedState {
 	return out
 }
 
-func inspectedConfig(cfg *containers.Config) ContainerConfig {
+func (e *Engine) inspectedConfig(cfg *containers.Config) ContainerConfig {
+	env, dir := e.givenBy(cfg)
 	out := ContainerConfig{
 		Hostname: cfg.Hostname, User: cfg.User, Tty: cfg.TTY, OpenStdin: cfg.OpenStdin, StdinOnce: cfg.StdinOnce,
-		Env: cfg.Env, Cmd: cfg.Cmd, Image: cfg.Image, WorkingDir: cfg.WorkingDir,
+		Env: env, Cmd: cfg.Cmd, Image: cfg.Image, WorkingDir: dir,
 		Entrypoint: cfg.Entrypoint, Labels: cfg.Labels, StopSignal: cfg.StopSignal, StopTimeout: cfg.StopTimeout,
 	}
 	if out.Labels == nil {
@@ -98,6 +99,24 @@ func inspectedConfig(cfg *containers.Config) ContainerConfig {
 		out.Healthcheck = &InspectedHealthcheck{h.Test, h.Interval, h.Timeout, h.StartPeriod, h.StartInterval, h.Retries}
 	}
 	return out
+}
+
+// givenBy is the environment and working directory that the image and the
+// person gave a container, without what nook added to start it: docker shows
+// these. Of a container whose image is gone it is all there is.
+func (e *Engine) givenBy(cfg *containers.Config) (env []string, dir string) {
+	img, err := e.images.Resolve(cfg.ImageID)
+	if err != nil {
+		return cfg.Env, cfg.WorkingDir
+	}
+	image, err := e.images.Config(img)
+	if err != nil {
+		return cfg.Env, cfg.WorkingDir
+	}
+	if dir = cfg.WorkingDir; dir == "/" {
+		dir = image.Config.WorkingDir
+	}
+	return givenEnv(cfg, image.Config.Env), dir
 }
 
 func hostConfig(cfg *containers.Config) HostConfig {

@@ -413,6 +413,9 @@ func (e *Engine) Attach(ctx context.Context, nameOrID string, streams Streams) (
 	t := newTalk(conn, conn, streams)
 	defer t.close()
 	code, err = t.run(ctx, nil)
+	if errors.Is(err, ErrDetached) {
+		e.event("detach", cfg)
+	}
 	if err == nil && !cfg.Restart.Wanted() {
 		t.untilSettled(ctx)
 	}

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"nook/containers"
+	"nook/images"
 	"nook/internal/hint"
 )
 
@@ -37,8 +38,10 @@ type ListOptions struct {
 
 // Summary is what a list shows of a container.
 type Summary struct {
-	ID, Name       string
-	Image, ImageID string // the image as it was typed, and its config's digest
+	ID, Name string
+	// Image is the image as it was typed; ImageID, its config's digest, once that
+	// name is nobody's or another's.
+	Image, ImageID string
 	Command        []string
 	Created        time.Time
 	Labels         map[string]string
@@ -88,12 +91,39 @@ func (e *Engine) List(ctx context.Context, o ListOptions) ([]Summary, error) {
 	for i, r := range out {
 		summaries[i] = r.summary()
 	}
+	e.nameImages(ctx, summaries)
 	if o.Size {
 		if err := e.addSizes(ctx, summaries); err != nil {
 			return nil, err
 		}
 	}
 	return summaries, ctx.Err()
+}
+
+// nameImages leaves the containers only those names of images that are still
+// their image's, as docker does.
+func (e *Engine) nameImages(ctx context.Context, list []Summary) {
+	if len(list) == 0 {
+		return
+	}
+	known, err := e.images.List(ctx)
+	if err != nil {
+		return // a list of containers isn't stopped by that
+	}
+	ids := map[string]string{}
+	for i := range list {
+		c := &list[i]
+		id, asked := ids[c.Image]
+		if !asked {
+			if img, err := images.Find(known, c.Image); err == nil {
+				id = img.ID
+			}
+			ids[c.Image] = id
+		}
+		if id != c.ImageID {
+			c.Image = c.ImageID
+		}
+	}
 }
 
 // record is the part of a container's record that a list needs; to read the

@@ -10,6 +10,7 @@ import (
 
 	"nook/containers"
 	"nook/containers/events"
+	"nook/images"
 	"nook/internal/atomicfile"
 )
 
@@ -19,7 +20,11 @@ func records(t *testing.T) (e *Engine, notes *[]string) {
 	root := t.TempDir()
 	notes = &[]string{}
 	note := func(text string) { *notes = append(*notes, text) }
-	return &Engine{root: root, opts: Options{Note: note}, containers: containers.Open(containersDir(root))}, notes
+	store, err := images.Open(filepath.Join(root, "images"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &Engine{root: root, opts: Options{Note: note}, images: store, containers: containers.Open(containersDir(root))}, notes
 }
 
 var day = time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC)

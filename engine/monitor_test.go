@@ -81,6 +81,9 @@ func TestSilentMonitor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if _, err := e.Exec(t.Context(), id, ExecOptions{Command: []string{"true"}}, Streams{}); err != nil {
+		t.Fatal(err) // its socket is there then
+	}
 	if err := unix.Kill(state.Monitor.Pid, unix.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}

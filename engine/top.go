@@ -29,7 +29,7 @@ func (e *Engine) Top(ctx context.Context, nameOrID string, psArgs ...string) (To
 	if err != nil {
 		return TopResult{}, err
 	}
-	_, state, err := e.live(nameOrID)
+	ct, state, err := e.live(nameOrID)
 	if err != nil {
 		return TopResult{}, err
 	}
@@ -53,6 +53,9 @@ func (e *Engine) Top(ctx context.Context, nameOrID string, psArgs ...string) (To
 			row[i] = c.value(&ps, p)
 		}
 		result.Processes = append(result.Processes, row)
+	}
+	if cfg, err := ct.Config(); err == nil {
+		e.event("top", cfg)
 	}
 	return result, ctx.Err()
 }

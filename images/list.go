@@ -72,7 +72,7 @@ func (s *Store) Select(ctx context.Context, f Filter) ([]Image, error) {
 func findAll(all []Image, names []string) ([]Image, error) {
 	var found []Image
 	for _, name := range names {
-		img, err := find(all, name)
+		img, err := Find(all, name)
 		if err != nil {
 			return nil, err
 		}

@@ -72,7 +72,7 @@ type removalPlan struct {
 }
 
 func planRemoval(list []Image, nameOrID string, opts RemoveOptions) (removalPlan, error) {
-	img, err := find(list, nameOrID)
+	img, err := Find(list, nameOrID)
 	if err != nil {
 		return removalPlan{}, err
 	}

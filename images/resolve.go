@@ -20,10 +20,11 @@ func (s *Store) Resolve(nameOrID string) (Image, error) {
 	if err != nil {
 		return Image{}, err
 	}
-	return find(s.images(idx), nameOrID)
+	return Find(s.images(idx), nameOrID)
 }
 
-func find(list []Image, nameOrID string) (Image, error) {
+// Find is Resolve in a list of images: for many names at once.
+func Find(list []Image, nameOrID string) (Image, error) {
 	prefix, wholeID := strings.CutPrefix(nameOrID, digestPrefix)
 	wholeID = wholeID || isHex(nameOrID, 64)
 	var parseErr error

@@ -134,7 +134,7 @@ func chooseOne(all []Image, nameOrID string) ([]Image, error) {
 	if len(found) > 0 {
 		return found, nil
 	}
-	img, findErr := find(all, nameOrID)
+	img, findErr := Find(all, nameOrID)
 	if findErr != nil {
 		return nil, findErr
 	}

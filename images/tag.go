@@ -17,7 +17,7 @@ func (s *Store) Tag(ctx context.Context, src, dst string) error {
 		return err
 	}
 	return s.update(ctx, func(idx *index) error {
-		img, err := find(s.images(idx), src)
+		img, err := Find(s.images(idx), src)
 		if err != nil {
 			return err
 		}

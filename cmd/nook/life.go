@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -234,116 +233,10 @@ func (s *shell) start(c *cli.Context) error {
 	if c.NArg() > 1 {
 		return hint.Errorf("name one, or leave out -a and -i", "you cannot start and attach multiple containers at once")
 	}
-	return s.foreground(c, c.Args().First(), c.Bool("interactive"), true,
+	return unlessDetached(s.foreground(c, c.Args().First(), c.Bool("interactive"), true,
 		func(ctx context.Context, nook backend, streams engine.Streams) (int, error) {
 			return nook.StartAttached(ctx, c.Args().First(), streams)
-		})
-}
-
-func attachVerb() verb {
-	return verb{
-		name:  "attach",
-		long:  []string{"container attach"},
-		about: "Attach local standard input, output, and error streams to a running container",
-		usage: "[OPTIONS] CONTAINER",
-		min:   1,
-		max:   1,
-		options: func() []option {
-			return []option{
-				detachKeysOption(),
-				{name: "no-stdin", usage: "Do not attach STDIN"},
-				{name: "sig-proxy", usage: "Proxy all received signals to the process (default true)"},
-			}
-		},
-		run: func(s *shell, c *cli.Context) error {
-			name := c.Args().First()
-			return s.foreground(c, name, !c.Bool("no-stdin"), !c.IsSet("sig-proxy") || c.Bool("sig-proxy"),
-				func(ctx context.Context, nook backend, streams engine.Streams) (int, error) {
-					return nook.Attach(ctx, name, streams)
-				})
-		},
-	}
-}
-
-// foreground is a command attached to a container that is there: its terminal,
-// if it has one, is the container's for as long.
-func (s *shell) foreground(c *cli.Context, name string, stdin, signals bool,
-	do func(context.Context, backend, engine.Streams) (int, error),
-) error {
-	mostlyWaits()
-	keys, err := detachKeys(c)
-	if err != nil {
-		return err
-	}
-	nook, err := s.engine(c.Context, c)
-	if err != nil {
-		return err
-	}
-	tty, open, err := nook.ContainerTTY(name)
-	if err != nil {
-		return err
-	}
-	streams := engine.Streams{Out: s.stdout, Err: s.stderr, DetachKeys: keys, KeepSignals: !signals}
-	if stdin && open {
-		streams.In = s.stdin
-	}
-	return s.attached(tty, streams, func(streams engine.Streams) (int, error) {
-		return do(c.Context, nook, streams)
-	})
-}
-
-// attached lends the terminal, for a process that has one, and turns the
-// process's end into the command's.
-func (s *shell) attached(tty bool, streams engine.Streams, do func(engine.Streams) (int, error)) error {
-	if t := openTerminal(s.stdin, s.stdout); tty && t != nil {
-		streams.Terminal = t
-		// Without -i nobody reads what is typed, and ^C has to stay a signal.
-		restore, err := t.attach(streams.In != nil)
-		if err != nil {
-			return fmt.Errorf("set terminal to raw mode: %w", err)
-		}
-		defer restore()
-	}
-	if !tty {
-		streams.DetachKeys = nil // no terminal types them
-	}
-	code, err := do(streams)
-	switch {
-	case errors.Is(err, engine.ErrDetached):
-		return nil
-	case err != nil:
-		return err
-	case code != 0:
-		return exit(code)
-	}
-	return nil
-}
-
-func detachKeysOption() option {
-	return option{name: "detach-keys", value: "string", usage: "Override the key sequence for detaching a container (default ctrl-p,ctrl-q)"}
-}
-
-// detachKeys reads docker's grammar: single letters and ctrl-X, by commas.
-func detachKeys(c *cli.Context) ([]byte, error) {
-	if !c.IsSet("detach-keys") {
-		return []byte{16, 17}, nil // ctrl-p, ctrl-q
-	}
-	var keys []byte
-	text := c.String("detach-keys")
-	for key := range strings.SplitSeq(text, ",") {
-		ctrl, isCtrl := strings.CutPrefix(key, "ctrl-")
-		const controls = "@abcdefghijklmnopqrstuvwxyz[\\]^_"
-		switch {
-		case text == "": // none
-		case isCtrl && len(ctrl) == 1 && strings.Contains(controls, strings.ToLower(ctrl)):
-			keys = append(keys, byte(strings.Index(controls, strings.ToLower(ctrl))))
-		case len(key) == 1:
-			keys = append(keys, key[0])
-		default:
-			return nil, hint.Errorf("letters and ctrl-X with X of a-z @ [ \\ ] ^ _, by commas", "invalid detach keys %q", text)
-		}
-	}
-	return keys, nil
+		}))
 }
 
 func execVerb() verb {
@@ -398,9 +291,9 @@ func (s *shell) exec(c *cli.Context) error {
 	if o.Interactive {
 		streams.In = s.stdin
 	}
-	return s.attached(o.TTY && !o.Detach, streams, func(streams engine.Streams) (int, error) {
+	return s.escaped(s.attached(o.TTY && !o.Detach, streams, func(streams engine.Streams) (int, error) {
 		return nook.Exec(c.Context, args[0], o, streams)
-	})
+	}))
 }
 
 // healthOptions are those of run and create.

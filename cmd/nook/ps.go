@@ -15,6 +15,7 @@ import (
 	"nook/containers"
 	"nook/containers/events"
 	"nook/engine"
+	"nook/images"
 )
 
 // shower is the part of *engine.Engine that shows containers, and changes what
@@ -178,7 +179,7 @@ func newPsRow(c engine.Summary, whole bool, now time.Time) psRow {
 		Command:      strconv.Quote(shorten(commandLine(command), 20)),
 		CreatedAt:    c.Created.In(now.Location()).Format("2006-01-02 15:04:05 -0700 MST"),
 		ID:           shortID(c.ID, whole),
-		Image:        c.Image,
+		Image:        imageText(c, whole),
 		LocalVolumes: "0",
 		Mounts:       strings.Join(mounts, ","),
 		Names:        c.Name,
@@ -198,6 +199,18 @@ func newPsRow(c engine.Summary, whole bool, now time.Time) psRow {
 	}
 	row.Labels = strings.Join(labels, ",")
 	return row
+}
+
+// imageText is a container's image; in short without a digest.
+func imageText(c engine.Summary, whole bool) string {
+	if whole {
+		return c.Image
+	}
+	if c.Image == c.ImageID {
+		return images.ShortID(c.ImageID)
+	}
+	name, _, _ := strings.Cut(c.Image, "@")
+	return name
 }
 
 // commandLine joins a command as docker does: an argument with a space is

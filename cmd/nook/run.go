@@ -101,9 +101,9 @@ func (s *shell) run(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.attached(o.TTY, streams, func(streams engine.Streams) (int, error) {
+	return unlessDetached(s.attached(o.TTY, streams, func(streams engine.Streams) (int, error) {
 		return nook.Run(c.Context, s.tellsOfPull(o), streams)
-	})
+	}))
 }
 
 // mostlyWaits is for a command that waits for other processes: one thread for
