@@ -188,10 +188,13 @@ func followsHost(typed, source string) error {
 
 // addMounts adds a container's mounts to its root. What they need of the host
 // is looked at first, so that the error is about it and not about a step.
-func (e *Engine) addMounts(r *rootfs.Root, list []containers.Mount) error {
+func (e *Engine) addMounts(r *rootfs.Root, ct containers.Container, list []containers.Mount) error {
 	for _, m := range list {
 		if m.Type == "tmpfs" || m.Memory {
 			flags, data, err := tmpfsOptions(m.Options)
+			if err == nil && m.Memory {
+				err = e.soleUser(ct, m)
+			}
 			if err != nil {
 				return err
 			}
@@ -209,6 +212,27 @@ func (e *Engine) addMounts(r *rootfs.Root, list []containers.Mount) error {
 			return err
 		}
 		r.Binds = append(r.Binds, b)
+	}
+	return nil
+}
+
+// soleUser refuses a volume in memory that another container has mounted: it is
+// that one's, and what is mounted in its namespace can't be mounted in ours.
+func (e *Engine) soleUser(ct containers.Container, m containers.Mount) error {
+	users, err := e.containers.VolumeUsers()
+	if err != nil {
+		return err
+	}
+	for _, id := range users[m.Name] {
+		if id == ct.ID {
+			continue
+		}
+		lock, err := e.containers.At(id).TryLock()
+		lock.Release()
+		if errors.Is(err, containers.ErrBusy) {
+			return hint.Errorf("stop that one first, or use a volume on disk",
+				"mount on %s: volume %s is a tmpfs, which is not shared, and container %.12s has it", m.Target, m.Name, id)
+		}
 	}
 	return nil
 }

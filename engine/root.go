@@ -47,7 +47,7 @@ func (e *Engine) rootFor(number func() int, ct containers.Container, cfg *contai
 		}
 		r.Lowers = append(r.Lowers, at(skeleton))
 	}
-	if err := e.addMounts(r, cfg.Mounts); err != nil {
+	if err := e.addMounts(r, ct, cfg.Mounts); err != nil {
 		return nil, err
 	}
 	r.Etc = etc(cfg)

@@ -150,6 +150,9 @@ func (r *Root) olderBind(b Bind, byFD bool) older {
 	if b.ReadOnly {
 		o.attr = unix.MOUNT_ATTR_RDONLY
 	}
+	if b.NoRecurse {
+		o.name = b.cloneName()
+	}
 	o.private = !b.Slave
 	return o
 }

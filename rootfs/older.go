@@ -77,6 +77,7 @@ type older struct {
 	open           bool // source is "." of the directory open in r.src
 	source, target string
 	shallow        bool   // without what is mounted below it
+	name           string // of the step; "": the usual one
 	private        bool   // the host's mounts below it don't follow later
 	attr           uint64 // MOUNT_ATTR_*, of which those of the first byte are MS_* too
 	// below are the mounts of the host below the source, by their place in
@@ -111,6 +112,9 @@ func (r *Root) byMount(p *raw.Program, o older) {
 	name := "bind " + o.target
 	if flags&unix.MS_REC == 0 && !o.shallow {
 		name = "bind " + o.target + " read-only (mount_setattr(2) is refused here, so nothing may be mounted below it)"
+	}
+	if o.name != "" {
+		name = o.name
 	}
 	p.Call(name, unix.SYS_MOUNT, o.source, o.target, "", flags, 0)
 	if o.host || o.open {
