@@ -46,7 +46,7 @@ type Spawn struct {
 	Foreign []int
 	// Keep are descriptors that pid 1 needs.
 	Keep []int
-	// Descriptors by the numbers above, all of 64 or more; -1 for none.
+	// Descriptors by the numbers above, all moved by High; -1 for none.
 	Control, Report, Stdin, Stdout, Stderr, TTY, Leash int
 	// Null is /dev/null, for the monitor's own standard streams.
 	Null int
@@ -73,8 +73,11 @@ type Spawn struct {
 const timerSlack = 5_000_000
 
 // lowest is the lowest number that a descriptor given to Spawn may have:
-// otherwise placing one could overwrite another.
-const lowest = 64
+// otherwise placing one could overwrite another. It isn't higher than needed: a
+// table of descriptors grows at number 64, and in a process with threads that
+// waits for an RCU grace period, longer than all the rest takes
+// (fs/file.c, expand_fdtable).
+const lowest = 16
 
 // High moves a descriptor out of the way of the numbers a monitor is given.
 // The old one stays open.
