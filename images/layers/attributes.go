@@ -94,6 +94,9 @@ func (l *Layer) own(d *dir, name string, a *attributes) {
 
 // file makes a regular file.
 func (l *Layer) file(ctx context.Context, d *dir, name string, h *tar.Header, content io.Reader) error {
+	if err := l.sparse(h); err != nil {
+		return err
+	}
 	a, err := l.attributes(h)
 	if err != nil {
 		return err

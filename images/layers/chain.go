@@ -54,11 +54,13 @@ type Chain struct {
 type Store struct {
 	dir string
 	ids IDs
+	// bomb is bombBytes, less in tests.
+	bomb int64
 }
 
 // NewStore is the store in dir, which Unpack makes when it is missing, for
 // layers that were, or will be, unpacked in the given mode of ids.
-func NewStore(dir string, ids IDs) *Store { return &Store{dir: dir, ids: ids} }
+func NewStore(dir string, ids IDs) *Store { return &Store{dir: dir, ids: ids, bomb: bombBytes} }
 
 // Chain finds the unpacked layers of an image by its diff ids ("sha256:…"),
 // bottom to top. It reads one small file, looks for the layers' directories and

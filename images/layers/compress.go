@@ -39,13 +39,18 @@ const (
 // ahead of the reader; Close ends that one. A stream that is none of the three
 // is refused here, one that is damaged or cut off by Read.
 //
-// Reading ends with io.EOF only if all checksums of the packing were right.
+// Reading ends with io.EOF only if all checksums of the packing were right, and
+// with ErrBomb where it goes on and on.
 func Decompress(r io.Reader) (io.ReadCloser, Compression, error) {
 	return decompress(r, false)
 }
 
 func decompress(r io.Reader, hash bool) (*stream, Compression, error) {
-	in := bufio.NewReaderSize(r, inputBuffer)
+	return decompressUpTo(r, hash, &fuse{floor: bombBytes})
+}
+
+func decompressUpTo(r io.Reader, hash bool, limit *fuse) (*stream, Compression, error) {
+	in := bufio.NewReaderSize(limit.count(r), inputBuffer)
 	kind, err := sniff(in)
 	if err != nil {
 		return nil, kind, err
@@ -56,7 +61,7 @@ func decompress(r io.Reader, hash bool) (*stream, Compression, error) {
 		if err != nil {
 			return nil, kind, packedError(kind, err)
 		}
-		return newStream(unpacked, kind, func() {}, hash), kind, nil
+		return newStream(unpacked, kind, limit, func() {}, hash), kind, nil
 	case Zstd:
 		// Concurrency 1 is the synchronous decoder: the goroutine that reads
 		// ahead is ours already.
@@ -65,9 +70,9 @@ func decompress(r io.Reader, hash bool) (*stream, Compression, error) {
 		if err != nil {
 			return nil, kind, packedError(kind, err)
 		}
-		return newStream(unpacked, kind, unpacked.Close, hash), kind, nil
+		return newStream(unpacked, kind, limit, unpacked.Close, hash), kind, nil
 	default:
-		return newStream(in, kind, func() {}, hash), kind, nil
+		return newStream(in, kind, nil, func() {}, hash), kind, nil
 	}
 }
 
@@ -133,7 +138,7 @@ func (e *packingError) Unwrap() error { return e.error }
 // packedError says in plain words what the decoders' errors mean.
 func packedError(kind Compression, err error) error {
 	switch {
-	case kind == Uncompressed:
+	case kind == Uncompressed, errors.Is(err, ErrBomb):
 		return fmt.Errorf("read layer: %w", err)
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		err = fmt.Errorf("read layer: %s stream is cut off: %w", kind, io.ErrUnexpectedEOF)

@@ -32,6 +32,5 @@
 // its directories have the modes that the image gave them.
 //
 // The way back, from a container's directory to a layer or an archive of all
-// its files, is View. Limits against archives that unpack to far more than
-// they are, are not here.
+// its files, is View. What unpacks to far more than it is, is refused: bomb.go.
 package layers

@@ -46,6 +46,7 @@ type Layer struct {
 
 	entries int64
 	bytes   int64
+	holes   int64 // length of sparse files
 	notes   notes
 	root    *attributes // nil without an entry for the root
 	done    bool

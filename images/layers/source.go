@@ -62,7 +62,7 @@ func (u *unpacking) readBlob(ctx context.Context, i int, read func(io.Reader) er
 	}
 	defer func() { _ = blob.Close() }()
 	counted := &counter{cancelled{ctx, blob}, func(n int64) { u.report(src.DiffID, n) }}
-	stream, _, err := decompress(counted, true)
+	stream, _, err := decompressUpTo(counted, true, &fuse{floor: u.store.bomb})
 	if err != nil {
 		return err
 	}

@@ -19,9 +19,11 @@ import (
 // never more than chunks of them.
 type stream struct {
 	kind Compression
-	free chan *chunk
-	read chan *chunk
-	stop chan struct{}
+	// limit is the decoder's goroutine's alone.
+	limit *fuse
+	free  chan *chunk
+	read  chan *chunk
+	stop  chan struct{}
 
 	// held is what Read is in the middle of.
 	held *chunk
@@ -45,9 +47,11 @@ type chunk struct {
 	uses atomic.Int32
 }
 
-func newStream(decoder io.Reader, kind Compression, closeDecoder func(), hashing bool) *stream {
+// newStream begins to unpack. limit may be nil.
+func newStream(decoder io.Reader, kind Compression, limit *fuse, closeDecoder func(), hashing bool) *stream {
 	s := &stream{
 		kind:   kind,
+		limit:  limit,
 		free:   make(chan *chunk, chunks),
 		read:   make(chan *chunk, chunks),
 		stop:   make(chan struct{}),
@@ -86,6 +90,11 @@ func (s *stream) decode(decoder io.Reader, toHash chan<- *chunk) {
 			c.data = make([]byte, chunkSize)
 		}
 		n, err := fill(decoder, c.data[:chunkSize])
+		if s.limit != nil && (err == nil || errors.Is(err, io.EOF)) {
+			if tooMuch := s.limit.grown(n); tooMuch != nil {
+				err = tooMuch
+			}
+		}
 		if err != nil && !errors.Is(err, io.EOF) {
 			err = packedError(s.kind, err)
 		}

@@ -1,0 +1,119 @@
+package layers
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+
+	"nook/internal/hint"
+)
+
+func TestDecompressRefusesABomb(t *testing.T) {
+	const floor = 1 << 20
+	text := []byte(strings.Repeat("the quick brown fox jumps over the lazy dog\n", 1000))
+	for _, tc := range []struct {
+		name   string
+		packed []byte
+		bomb   bool
+	}{
+		{"gzip of zeros", gzipOf(t, make([]byte, 8<<20)), true},
+		{"zstd of zeros", zstdOf(t, make([]byte, 8<<20)), true},
+		{"many members", bytes.Repeat(gzipOf(t, make([]byte, 1<<20)), 9), true},
+		{"zeros that end before the limit", gzipOf(t, make([]byte, floor-1)), false},
+		{"text", gzipOf(t, bytes.Repeat(text, 10)), false},
+		{"zeros among noise", gzipOf(t, append(noise(t), make([]byte, 8<<20)...)), false},
+		{"not packed", layerOf(t, contentEntry("zeros", string(make([]byte, 4<<20)))), false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s, _, err := decompressUpTo(bytes.NewReader(tc.packed), true, &fuse{floor: floor})
+			if err != nil {
+				t.Fatal(err)
+			}
+			n, err := io.Copy(io.Discard, s)
+			if got := errors.Is(err, ErrBomb); got != tc.bomb || !tc.bomb && err != nil {
+				t.Errorf("read %d bytes of %d, got %v", n, len(tc.packed), err)
+			}
+			if tc.bomb && (n > floor+bombRatio*int64(len(tc.packed))+chunkSize || hint.Of(err) == "") {
+				t.Errorf("read %d bytes of %d before %v (%s)", n, len(tc.packed), err, hint.Of(err))
+			}
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// A whole bomb is told with the layer's name, and leaves nothing.
+func TestUnpackRefusesABomb(t *testing.T) {
+	inStage(t)
+	s, dir := newStore(t)
+	s.bomb = 1 << 20
+	tarred := layerOf(t, contentEntry("zeros", ""))
+	src := source(zstdOf(t, append(tarred, make([]byte, 2<<20)...)))
+	_, err := s.Unpack(context.Background(), []Source{src}, nil)
+	wantError(t, err, "layer 1", ErrBomb.Error())
+	if !errors.Is(err, ErrBomb) || hint.Of(err) == "" {
+		t.Errorf("got %v (%s)", err, hint.Of(err))
+	}
+	nothingStaged(t, dir)
+}
+
+// oldSparse is a header of GNU tar's old format for a sparse file that is all
+// hole: its length alone.
+func oldSparse(name string, size int64) []byte {
+	b := make([]byte, 512)
+	copy(b, name)
+	copy(b[100:], "0000644\x000000000\x000000000\x00")
+	copy(b[124:], "00000000000\x0000000000000\x00")
+	b[156] = 'S'
+	copy(b[257:], "ustar  \x00")
+	b[483] = 0x80 // in base 256
+	for i := range 8 {
+		b[494-i] = byte(size >> (8 * i))
+	}
+	sum := 0
+	copy(b[148:], "        ")
+	for _, c := range b {
+		sum += int(c)
+	}
+	copy(b[148:], fmt.Sprintf("%06o\x00 ", sum))
+	return b
+}
+
+func TestExtractRefusesEndlessSparseFiles(t *testing.T) {
+	inStage(t)
+	for _, tc := range []struct {
+		name  string
+		sizes []int64
+		bomb  bool
+	}{
+		{"a small one", []int64{1 << 20}, false},
+		{"an endless one", []int64{1 << 62}, true},
+		{"two that are too long together", []int64{1 << 10, maxSparse}, true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var stream []byte
+			for i, size := range tc.sizes {
+				stream = append(stream, oldSparse(string(rune('a'+i)), size)...)
+			}
+			stream = append(stream, make([]byte, 1024)...)
+			dir := t.TempDir()
+			l, err := Extract(context.Background(), bytes.NewReader(stream), dir, Single)
+			if errors.Is(err, ErrBomb) != tc.bomb || !tc.bomb && err != nil {
+				t.Fatalf("got %v", err)
+			}
+			if tc.bomb {
+				wantError(t, err, "extract "+string(rune('a'+len(tc.sizes)-1)), "sparse files")
+				return
+			}
+			l.Close()
+			if st := lstat(t, dir+"/a"); st.Size != tc.sizes[0] || st.Blocks > 8 {
+				t.Errorf("a file of %d bytes in %d blocks", st.Size, st.Blocks)
+			}
+		})
+	}
+}
