@@ -102,3 +102,112 @@ CMD ["sh", "-c", "echo $GREETING; pwd; cat a b r; ls -d /bin/wc /x/y/z 2>&1"]
 		})
 	}
 }
+
+// buildOn builds lines on busybox, with files around them, and prints with RUN.
+func buildOn(t *testing.T, e *Engine, lines string, files map[string]string, change ...func(*build.Options)) (string, error) {
+	t.Helper()
+	all := map[string]string{"Dockerfile": "FROM busybox\n" + lines}
+	for name, text := range files {
+		all[name] = text
+	}
+	b, err := buildDockerfile(t, e, contextOf(t, all), change...)
+	return b.out, err
+}
+
+func TestCopy(t *testing.T) {
+	files := map[string]string{
+		"f": "f", "g": "g", "d/a": "a", "d/sub/b": "b", "d/sub/deep/c": "c", "other/a": "other", "other/sub/x": "x",
+	}
+	for _, tc := range []struct{ name, lines, want string }{
+		{"to a name", "COPY f /new\nRUN cat /new", "f"},
+		{"into a directory", "COPY f /tmp\nRUN cat /tmp/f", "f"},
+		{"into one that is made", "COPY f /x/y/\nRUN cat /x/y/f; stat -c %a /x /x/y", "f755\n755\n"},
+		{"over a file", "COPY f /new\nCOPY g /new\nRUN cat /new", "g"},
+		{"what is in a directory", "COPY d /x\nRUN cd x && find . | sort", ".\n./a\n./sub\n./sub/b\n./sub/deep\n./sub/deep/c\n"},
+		{"into what is there", "COPY d /x\nCOPY other /x\nRUN cd x && cat a && find . -type f | sort", "other./a\n./sub/b\n./sub/deep/c\n./sub/x\n"},
+		{"wildcards", "COPY d/*/b [fg] /x/\nRUN cd x && find . -type f | sort", "./b\n./f\n./g\n"},
+		{"parents", "COPY --parents d/sub/b other /x/\nRUN cd x && find . -type f | sort", "./d/sub/b\n./other/a\n./other/sub/x\n"},
+		{"parents from a dot on", "COPY --parents d/./sub/b d/./sub/deep /x/\nRUN cd x && find . -type f | sort", "./sub/b\n./sub/deep/c\n"},
+		{"exclude", "COPY --exclude=**/b --exclude=a d /x\nRUN cd x && find . -type f", "./sub/deep/c\n"},
+		{"a link of the image", "RUN mkdir real && ln -s real link && ln -s /real/file file\nCOPY f /link/\nCOPY g /file\nRUN cat real/f real/file; readlink link", "fgreal\n"},
+		{"mode", "COPY --chmod=4711 f /f\nCOPY --chmod=u=rwX,go=r d /d\nRUN stat -c %a /f /d/a /d/sub", "4711\n644\n744\n"},
+		{"owner by number", "COPY --chown=0:0 f /f\nRUN stat -c %u:%g /f", "0:0\n"},
+		{"of a stage", "RUN mkdir -p /o/e && echo x >/o/e/x && chmod 700 /o/e && ln -s e /o/l\nFROM busybox\nCOPY --from=0 /o /p\nRUN cd p && stat -c %a e && cat l/x && readlink l", "700\nx\ne\n"},
+		{"of a stage what a later layer hides", "RUN mkdir /o && touch /o/a /o/b\nRUN rm /o/a && touch /o/c\nFROM busybox\nCOPY --from=0 /o /p\nRUN ls /p", "b\nc\n"},
+		{"of a stage with wildcards", "RUN mkdir /o && touch /o/a.x /o/b.x /o/c\nFROM busybox\nCOPY --from=0 /o/*.x /p/\nRUN ls /p", "a.x\nb.x\n"},
+		{"linked", "COPY --link f /x/\nCOPY --link g /x/\nRUN cat /x/f /x/g", "fg"},
+		{"heredoc", "COPY <<a <<b /x/\none\na\ntwo\nb\nRUN cat /x/a /x/b", "one\ntwo\n"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			e := loaded(t, "single", nil)
+			got, err := buildOn(t, e, tc.lines, files)
+			if err != nil || got != tc.want {
+				t.Errorf("got %q, %v; want %q", got, err, tc.want)
+			}
+		})
+	}
+}
+
+func TestCopyRefuses(t *testing.T) {
+	files := map[string]string{"f": "f", "d/a": "a"}
+	for _, tc := range []struct{ name, lines, want string }{
+		{"nothing", "COPY none /", "not found"},
+		{"a wildcard of nothing", "COPY none* /", "not found"},
+		{"outside", "COPY ../f /", "outside"},
+		{"a link outside", "COPY out /x/", "not found"},
+		{"a directory over a file", "RUN touch /x\nCOPY d /x", "directory"},
+		{"a file over a directory", "RUN mkdir -p /x/f\nCOPY f /x/", "directory"},
+		{"a user that isn't there", "COPY --chown=nobody-here f /", "nobody-here"},
+		{"a mode that is none", "COPY --chmod=9 f /", "chmod"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			e := loaded(t, "single", nil)
+			all := map[string]string{"Dockerfile": "FROM busybox\n" + tc.lines}
+			for name, text := range files {
+				all[name] = text
+			}
+			dir := contextOf(t, all)
+			if err := os.Symlink("/etc/passwd", filepath.Join(dir, "out")); err != nil {
+				t.Fatal(err)
+			}
+			_, err := buildDockerfile(t, e, dir)
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("got %v, want %q in it", err, tc.want)
+			}
+			if left, _ := filepath.Glob(filepath.Join(e.root, "build", "staging", "[^.]*")); len(left) > 0 {
+				t.Errorf("left behind: %q", left)
+			}
+		})
+	}
+}
+
+func TestRunMounts(t *testing.T) {
+	for _, tc := range []struct{ name, lines, want string }{
+		{"tmpfs", "RUN --mount=type=tmpfs,target=/x touch /x/f && ls /x\nRUN ls -d /x 2>/dev/null || echo gone", "f\ngone\n"},
+		{"cache", "RUN --mount=type=cache,target=/x echo 1 >>/x/f\nRUN --mount=type=cache,target=/x echo 2 >>/x/f && cat /x/f && ls -d /x\nRUN ls -d /x 2>/dev/null || echo gone", "1\n2\n/x\ngone\n"},
+		{"cache that begins with files", "RUN mkdir /s && echo s >/s/f\nFROM busybox\nRUN --mount=type=cache,target=/x,from=0,source=/s cat /x/f && echo t >/x/f\nRUN --mount=type=cache,target=/x,from=0,source=/s cat /x/f", "s\nt\n"},
+		{"bind of the context", "RUN --mount=type=bind,target=/x cat /x/f && ls /x", "f\nf\n"},
+		{"bind of a file", "RUN --mount=source=f,target=/x/y cat /x/y", "f\n"},
+		{"bind of a stage", "RUN mkdir -p /s/t && echo s >/s/t/f\nFROM busybox\nRUN --mount=from=0,source=/s/t,target=/x cat /x/f && ls /x", "s\nf\n"},
+		{"writes to a bind are lost", "RUN --mount=type=bind,target=/x,rw echo new >/x/f && cat /x/f\nRUN --mount=type=bind,target=/x cat /x/f", "new\nf\n"},
+		{"secret", "RUN --mount=type=secret,id=s cat /run/secrets/s && stat -c %a /run/secrets/s\nRUN ls -d /run/secrets 2>/dev/null || echo gone", "hidden400\ngone\n"},
+		{"secret elsewhere", "RUN --mount=type=secret,id=s,target=/etc/s,mode=0444 cat /etc/s && stat -c %a /etc/s\nRUN ls /etc/s 2>/dev/null || echo gone", "hidden444\ngone\n"},
+		{"a script", "RUN <<E\n#!/bin/cat\nme\nE", "#!/bin/cat\nme\n"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			e := loaded(t, "single", nil)
+			dir := contextOf(t, map[string]string{"Dockerfile": "FROM busybox\n" + tc.lines, "f": "f\n", ".dockerignore": "Dockerfile\n.dockerignore\n"})
+			secret := filepath.Join(t.TempDir(), "s")
+			if err := os.WriteFile(secret, []byte("hidden"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			b, err := buildDockerfile(t, e, dir, func(o *build.Options) { o.Secrets = map[string]build.Secret{"s": {Path: secret}} })
+			if err != nil || b.out != tc.want {
+				t.Errorf("got %q, %v; want %q", b.out, err, tc.want)
+			}
+		})
+	}
+}

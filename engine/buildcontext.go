@@ -138,8 +138,8 @@ func (t *contextTree) find(name string) (*node, error) {
 }
 
 // List names what is in a directory.
-func (t *contextTree) List(real string) ([]string, error) {
-	n, err := t.find(real)
+func (t *contextTree) List(way string) ([]string, error) {
+	n, err := t.find(way)
 	if err != nil || n == nil {
 		return nil, err
 	}
@@ -239,7 +239,7 @@ func (w *worker) selectContext(ctx context.Context, s *build.Selection) error {
 		found.only = append(found.only, name)
 	}
 	for _, n := range found.nodes {
-		if !only[n.name] {
+		if n.name != "." && !only[n.name] {
 			only[n.name] = true
 			found.only = append(found.only, n.name)
 		}

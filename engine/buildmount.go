@@ -62,7 +62,7 @@ func (r *buildRun) show(m build.Mount) error {
 	for _, key := range lowers {
 		dirs = append(dirs, r.w.e.layers.Dir(key))
 	}
-	real, kind, err := layers.RealIn(dirs, m.Source)
+	way, kind, err := layers.RealIn(dirs, m.Source)
 	if err != nil {
 		return err
 	}
@@ -77,7 +77,7 @@ func (r *buildRun) show(m build.Mount) error {
 	}
 	r.stacks = append(r.stacks, shown{top, lowers})
 	r.binds = append(r.binds, rootfs.Bind{
-		Source: filepath.Join(top, "mnt", real), Target: m.Target, Dir: kind == layers.Directory, ReadOnly: m.ReadOnly,
+		Source: filepath.Join(top, "mnt", way), Target: m.Target, Dir: kind == layers.Directory, ReadOnly: m.ReadOnly,
 	})
 	return nil
 }

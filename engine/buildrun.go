@@ -99,8 +99,10 @@ func (r *buildRun) prepare(ctx context.Context) error {
 	if err := unix.Chmod(filepath.Join(r.st.dir, "fs"), mode); err != nil {
 		return fmt.Errorf("chmod: %w", err)
 	}
-	if err := os.Mkdir(filepath.Join(r.st.dir, "work"), 0o700); err != nil {
-		return r.w.e.noRoom(err)
+	for _, name := range []string{"work", "mnt"} {
+		if err := os.Mkdir(filepath.Join(r.st.dir, name), 0o700); err != nil {
+			return r.w.e.noRoom(err)
+		}
 	}
 	for _, m := range r.spec.Mounts {
 		if err := r.mount(ctx, m); err != nil {
@@ -154,7 +156,7 @@ func (r *buildRun) root(number func() int) (*rootfs.Root, error) {
 	root := &rootfs.Root{
 		// An upper directory that a power cut may spoil is of no use after it:
 		// see layers.Made.
-		Kind: rootfs.Overlay, Dir: r.st.dir, Volatile: true,
+		Kind: rootfs.Overlay, Dir: filepath.Join(r.st.dir, "mnt"), Volatile: true,
 		OwnNet: r.spec.Network == "none", CgroupV2: cgroups.Hierarchy() == cgroups.Unified,
 		TTYGroup: e.ttyGroup(), ShmSize: r.spec.ShmSize, Exists: exists,
 		Upper: at(r.st.dir, "fs"), Work: at(r.st.dir, "work"),
@@ -189,7 +191,7 @@ func (r *buildRun) tidy(ctx context.Context) error {
 	for _, s := range r.stacks {
 		extra = append(extra, s.dir)
 	}
-	var gone []string
+	gone := []string{filepath.Join(r.st.dir, "mnt")}
 	for _, dir := range extra {
 		own := filepath.Join(dir, "work", "work")
 		for _, dir := range []string{own, filepath.Join(own, "incompat"), filepath.Join(own, "incompat", "volatile")} {

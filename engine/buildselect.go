@@ -31,7 +31,7 @@ type lister interface {
 	// Real follows symlinks: see layers.Making.
 	Real(unsafePath string) (string, layers.Kind, error)
 	// List are the names in a directory, sorted.
-	List(real string) ([]string, error)
+	List(way string) ([]string, error)
 }
 
 // expand finds what the sources of a COPY mean.
@@ -69,14 +69,14 @@ func expandOne(t lister, source string, spec build.SelectSpec) ([]copyItem, erro
 	}
 	var items []copyItem
 	for _, match := range matches {
-		real, kind, err := t.Real(match)
+		way, kind, err := t.Real(match)
 		if err != nil {
 			return nil, err
 		}
 		if kind == layers.Nothing {
 			return nil, fmt.Errorf("%s: %w", "/"+match, build.ErrNoSource)
 		}
-		item := copyItem{From: real, Name: path.Base(match), Dir: kind == layers.Directory}
+		item := copyItem{From: way, Name: path.Base(match), Dir: kind == layers.Directory}
 		if spec.Parents {
 			item.Above = parentsOf(match, kept)
 		}
@@ -96,24 +96,33 @@ func parentsOf(name, kept string) []string {
 
 // matchPath expands wildcards, one component after the other.
 func matchPath(t lister, pattern string, literal bool) ([]string, error) {
-	found := []string{"."}
+	found, wild := []string{"."}, false
 	if pattern == "." {
 		return found, nil
 	}
 	for part := range strings.SplitSeq(pattern, "/") {
 		if literal || !strings.ContainsAny(part, `*?[\`) {
-			for i := range found {
-				found[i] = path.Join(found[i], part)
+			var next []string
+			for _, dir := range found {
+				name := path.Join(dir, part)
+				if wild { // not all that match have it
+					if _, kind, err := t.Real(name); err != nil || kind == layers.Nothing {
+						continue
+					}
+				}
+				next = append(next, name)
 			}
+			found = next
 			continue
 		}
+		wild = true
 		var next []string
 		for _, dir := range found {
-			real, kind, err := t.Real(dir)
+			way, kind, err := t.Real(dir)
 			if err != nil || kind != layers.Directory {
 				continue // no match below it
 			}
-			names, err := t.List(real)
+			names, err := t.List(way)
 			if err != nil {
 				return nil, err
 			}

@@ -114,7 +114,7 @@ func mountedPath(name string) bool {
 }
 
 func (s *stageRun) makeDir(m *layers.Making, job *buildJob) error {
-	real, kind, err := m.Real(job.Paths[0])
+	way, kind, err := m.Real(job.Paths[0])
 	if err != nil || kind == layers.Directory {
 		return err
 	}
@@ -126,7 +126,7 @@ func (s *stageRun) makeDir(m *layers.Making, job *buildJob) error {
 		return err
 	}
 	look := layers.Look{Mode: 0o755, UID: owner.UID, GID: owner.GID, Time: time.Now()}
-	spot, err := m.MkdirAll(real, look)
+	spot, err := m.MkdirAll(way, look)
 	if err != nil {
 		return err
 	}
@@ -238,7 +238,7 @@ func (k *copyingStep) item(ctx context.Context, item copyItem) error {
 	if k.Parents {
 		return k.withParents(item)
 	}
-	real, kind, err := k.m.Real(k.Dest)
+	way, kind, err := k.m.Real(k.Dest)
 	if err != nil {
 		return err
 	}
@@ -246,23 +246,23 @@ func (k *copyingStep) item(ctx context.Context, item copyItem) error {
 		if kind == layers.OtherFile {
 			return fmt.Errorf("%s: %w", k.Dest, layers.ErrNotDirectory)
 		}
-		spot, err := k.m.MkdirAll(real, k.look)
+		spot, err := k.m.MkdirAll(way, k.look)
 		if err != nil {
 			return err
 		}
 		return k.c.Contents(item.From, spot)
 	}
 	if k.Unpack {
-		if done, err := k.unpack(ctx, item, real); done || err != nil {
+		if done, err := k.unpack(ctx, item, way); done || err != nil {
 			return err
 		}
 	}
 	name := item.Name
 	if !k.ToDir && kind != layers.Directory {
-		real, name = path.Split(real)
-		real = path.Clean(real)
+		way, name = path.Split(way)
+		way = path.Clean(way)
 	}
-	spot, err := k.m.MkdirAll(real, k.look)
+	spot, err := k.m.MkdirAll(way, k.look)
 	if err != nil {
 		return err
 	}
@@ -272,11 +272,11 @@ func (k *copyingStep) item(ctx context.Context, item copyItem) error {
 
 // withParents copies a source with the directories that it is in.
 func (k *copyingStep) withParents(item copyItem) error {
-	real, _, err := k.m.Real(k.Dest)
+	way, _, err := k.m.Real(k.Dest)
 	if err != nil {
 		return err
 	}
-	spot, err := k.m.MkdirAll(real, k.look)
+	spot, err := k.m.MkdirAll(way, k.look)
 	if err != nil {
 		return err
 	}
@@ -348,7 +348,7 @@ func clampTimes(top string, epoch time.Time) error {
 func (k *copyingStep) unpack(ctx context.Context, item copyItem, dest string) (bool, error) {
 	f, err := k.c.Open(item.From)
 	if err != nil {
-		return false, nil //nolint:nilerr // no file: it is copied, or refused, as it is
+		return false, nil // no file: it is copied, or refused, as it is
 	}
 	defer f.Close()
 	stream, err := openArchive(f)

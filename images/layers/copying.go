@@ -101,25 +101,25 @@ func (c *Copier) Close() {
 }
 
 // List are the names in a directory of the tree, sorted.
-func (c *Copier) List(real string) ([]string, error) {
-	d, err := c.c.tree.open(real)
+func (c *Copier) List(way string) ([]string, error) {
+	d, err := c.c.tree.open(way)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", printable(real), err)
+		return nil, fmt.Errorf("%s: %w", printable(way), err)
 	}
 	defer d.close()
-	return c.c.list(d, real)
+	return c.c.list(d, way)
 }
 
 // Open opens a regular file of the tree.
-func (c *Copier) Open(real string) (*os.File, error) { return c.c.tree.openFile(real) }
+func (c *Copier) Open(way string) (*os.File, error) { return c.c.tree.openFile(way) }
 
 // ReadFile reads a small file of the view, following symlinks.
 func (m *Making) ReadFile(unsafePath string, most int64) ([]byte, error) {
-	real, _, err := m.both.real(unsafePath)
+	way, _, err := m.both.real(unsafePath)
 	if err != nil {
 		return nil, err
 	}
-	f, err := m.both.openFile(real)
+	f, err := m.both.openFile(way)
 	if err != nil {
 		return nil, err
 	}
@@ -127,20 +127,20 @@ func (m *Making) ReadFile(unsafePath string, most int64) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, most))
 }
 
-func (v *merged) openFile(real string) (*os.File, error) {
-	in, at, err := v.lstat(real)
+func (v *merged) openFile(way string) (*os.File, error) {
+	in, at, err := v.lstat(way)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", printable(real), err)
+		return nil, fmt.Errorf("%s: %w", printable(way), err)
 	}
 	defer in.close()
 	if at.stat.Mode&unix.S_IFMT != unix.S_IFREG {
-		return nil, fmt.Errorf("%s: it is no file", printable(real))
+		return nil, fmt.Errorf("%s: it is no file", printable(way))
 	}
 	fd, err := unix.Openat(at.dirfd, at.name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("%s: open: %w", printable(real), err)
+		return nil, fmt.Errorf("%s: open: %w", printable(way), err)
 	}
-	return os.NewFile(uintptr(fd), real), nil
+	return os.NewFile(uintptr(fd), way), nil
 }
 
 // Real follows the symlinks of a path of the tree.

@@ -279,7 +279,7 @@ func (s *Spot) Enter(name string) (*Spot, error) {
 		}
 		return in, nil
 	}
-	look, err := s.m.inherit(at, in.path)
+	look, err := inheritLook(at)
 	if err == nil {
 		err = in.make(s.fd, name, look)
 	}
@@ -307,8 +307,8 @@ func openDir(dirfd int, name string) (int, error) {
 	return fd, nil
 }
 
-// inherit is what a directory of a layer below looks like.
-func (m *Making) inherit(at *place, name string) (Look, error) {
+// inheritLook is what a directory of a layer below looks like.
+func inheritLook(at *place) (Look, error) {
 	fd, err := openDir(at.dirfd, at.name)
 	if err != nil {
 		return Look{}, err
@@ -403,19 +403,19 @@ func (m *Making) count(bytes int64) {
 
 // MkdirAll opens a directory by its path without symlinks (Real), and makes
 // what is missing of it.
-func (m *Making) MkdirAll(real string, look Look) (*Spot, error) {
+func (m *Making) MkdirAll(way string, look Look) (*Spot, error) {
 	s := m.Root()
-	if real == "." {
+	if way == "." {
 		return s, nil
 	}
-	for part := range strings.SplitSeq(real, "/") {
+	for part := range strings.SplitSeq(way, "/") {
 		in, err := s.Enter(part)
 		if errors.Is(err, unix.ENOENT) {
 			in, err = s.Mkdir(part, look)
 		}
 		closed := s.Close()
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", printable(real), err)
+			return nil, fmt.Errorf("%s: %w", printable(way), err)
 		}
 		if s = in; closed != nil {
 			_ = s.Close()

@@ -27,11 +27,11 @@ func RemoveStub(top string, lowers []string, target string) error {
 		return err
 	}
 	defer both.close()
-	real, _, err := both.real(target)
+	way, _, err := both.real(target)
 	if err != nil {
-		return nil //nolint:nilerr // nothing was made there
+		return nil // nothing was made there
 	}
-	for name := strings.Trim(real, "/"); name != "" && name != "."; {
+	for name := strings.Trim(way, "/"); name != "" && name != "."; {
 		if d, _, err := low.lstat(name); err == nil {
 			d.close()
 			return nil

@@ -41,7 +41,7 @@ func IsArchive(f *os.File) (bool, error) {
 	}
 	in, err := OpenArchive(f)
 	if err != nil {
-		return false, nil //nolint:nilerr // whatever it is, it is copied
+		return false, nil // whatever it is, it is copied
 	}
 	defer in.Close()
 	n, _ = io.ReadFull(in, head[:cap(head)])
@@ -105,14 +105,14 @@ func (u *unpackingOn) place(unsafeName string) (dir, base string, err error) {
 		return u.dest, ".", err
 	}
 	above, base := path.Split(name)
-	real, kind, err := u.m.Real(path.Join(u.dest, above))
+	way, kind, err := u.m.Real(path.Join(u.dest, above))
 	if err != nil {
 		return "", "", err
 	}
 	if kind == OtherFile {
 		return "", "", unix.ENOTDIR
 	}
-	return real, base, nil
+	return way, base, nil
 }
 
 func (u *unpackingOn) entry(h *tar.Header, content io.Reader) error {
