@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"flag"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -27,22 +28,36 @@ type storeVerb struct {
 	// may be gone once it began.
 	makes string
 	takes []string
-	// before makes sure that there is something to do.
-	before [][]string
+	// before makes sure that there is something to do, and so does prepare.
+	before  [][]string
+	prepare func()
+	// again says that it succeeds when it is done once more after a kill.
+	again bool
+	// after looks at what it did, once it was done again.
+	after func() error
 }
 
 // storeVerbs are drawn from. What is called keep is no verb's to take.
-func storeVerbs(busybox, flat string) map[string]storeVerb {
+func storeVerbs(busybox, flat string, from, to *remote) map[string]storeVerb {
 	load := []string{"load", "-q", "-i", busybox}
 	importing := []string{"import", flat, "flat:1"}
+	app, kept := from.host+"/app:1", to.host+"/kept:1"
+	pull := []string{"pull", app}
 	return map[string]storeVerb{
-		"load":         {args: load, makes: "busybox"},
-		"load a new":   {args: load, makes: "busybox", before: [][]string{{"rmi", "-f", "busybox"}}, takes: []string{"busybox"}},
-		"import":       {args: importing, makes: "flat:1"},
+		"load":              {args: load, makes: "busybox", again: true},
+		"load a new":        {args: load, makes: "busybox", again: true, before: [][]string{{"rmi", "-f", "busybox"}}, takes: []string{"busybox"}},
+		"import":            {args: importing, makes: "flat:1", again: true},
+		"pull":              {args: pull, makes: app, again: true},
+		"pull a new":        {args: pull, makes: app, again: true, before: [][]string{{"rmi", "-f", app}}, takes: []string{app}},
+		"rmi of the pulled": {args: []string{"rmi", "-f", app}, takes: []string{app}, before: [][]string{pull}},
+		"push": {
+			args: []string{"push", kept}, again: true, before: [][]string{{"tag", "keep:1", kept}},
+			prepare: to.Clear, after: func() error { return to.complete("kept", "1") },
+		},
 		"rmi":          {args: []string{"rmi", "-f", "busybox"}, takes: []string{"busybox"}, before: [][]string{load}},
 		"rmi of two":   {args: []string{"rmi", "-f", "busybox", "flat:1"}, takes: []string{"busybox", "flat:1"}, before: [][]string{load, importing}},
 		"image prune":  {args: []string{"image", "prune", "-f"}, before: [][]string{importing, importing}},
-		"prune all":    {args: []string{"image", "prune", "-af"}, takes: []string{"busybox", "flat:1", "made:1"}, before: [][]string{load, importing}},
+		"prune all":    {args: []string{"image", "prune", "-af"}, takes: []string{"busybox", "flat:1", "made:1", "tagged:1", app, kept}, before: [][]string{load, importing}},
 		"system prune": {args: []string{"system", "prune", "-f", "--filter", "label!=keep"}, before: [][]string{importing, importing}},
 		"repair":       {args: []string{"system", "check", "--repair"}},
 		"commit":       {args: []string{"commit", "box", "made:1"}, makes: "made:1"},
@@ -85,7 +100,9 @@ func TestStoreTorture(t *testing.T) {
 		s.host.run(t, "nook", "load", "-q", "-i", keep)
 		s.host.run(t, "nook", "create", "--name", "box", "-l", "keep=yes", "keep:1", "true")
 		s.there = []string{"keep:1"}
-		verbs := storeVerbs(busybox, flat)
+		from := newRemote(t)
+		from.image(t, noisy(4, 512<<10))
+		verbs := storeVerbs(busybox, flat, from, newRemote(t))
 		names := make([]string, 0, len(verbs))
 		for name := range verbs {
 			names = append(names, name)
@@ -119,6 +136,9 @@ func (s *storeScene) point(n int, name string, v storeVerb) bool {
 	for _, args := range v.before {
 		_, _ = s.host.answer(s.t, "nook", args...) // it may be so already
 	}
+	if v.prepare != nil {
+		v.prepare()
+	}
 	s.there = slices.DeleteFunc(s.there, func(image string) bool { return slices.Contains(v.takes, image) })
 	if s.usual[name] == 0 {
 		begin := time.Now()
@@ -143,7 +163,33 @@ func (s *storeScene) point(n int, name string, v storeVerb) bool {
 		s.t.Errorf("point %d: %s, killed %v in; it said %q, and keep:1 doesn't run: %s", n, name, delay, said, text)
 		return false
 	}
+	if err := s.again(v); err != nil {
+		s.t.Errorf("point %d: %s, killed %v in; it said %q, and once more: %v", n, name, delay, said, err)
+		return false
+	}
 	return true
+}
+
+// again does what was killed, and it works.
+func (s *storeScene) again(v storeVerb) error {
+	if !v.again {
+		return nil
+	}
+	if text, code := s.host.answer(s.t, "nook", v.args...); code != 0 {
+		return fmt.Errorf("it exits with %d: %s", code, text)
+	}
+	if v.makes != "" {
+		if text, code := s.host.answer(s.t, "nook", "run", "--rm", "--network", "none", "--entrypoint", "true", v.makes); code != 0 && v.makes != "flat:1" {
+			return fmt.Errorf("%s doesn't run: %s", v.makes, text)
+		}
+		if !slices.Contains(s.there, v.makes) {
+			s.there = append(s.there, v.makes)
+		}
+	}
+	if v.after != nil {
+		return v.after()
+	}
+	return nil
 }
 
 // try runs a verb and kills it and its children after the delay; a negative one

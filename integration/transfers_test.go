@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -86,6 +87,28 @@ func (r *remote) image(t *testing.T, change func(*testimage.Image)) (layers []st
 		layers = append(layers, testregistry.Digest(body))
 	}
 	return layers
+}
+
+// complete says what a registry lacks of an image.
+func (r *remote) complete(repo, tag string) error {
+	m, found := r.Manifest(repo, tag)
+	if !found {
+		return fmt.Errorf("the registry has no %s:%s", repo, tag)
+	}
+	type blob struct{ Digest string }
+	var doc struct {
+		Config blob
+		Layers []blob
+	}
+	if err := json.Unmarshal(m.Body, &doc); err != nil {
+		return err
+	}
+	for _, b := range append(doc.Layers, doc.Config) {
+		if data, found := r.Blob(repo, b.Digest); !found || testregistry.Digest(data) != b.Digest {
+			return fmt.Errorf("the registry has no %s of %s:%s", b.Digest, repo, tag)
+		}
+	}
+	return nil
 }
 
 func blobIn(req *http.Request) (digest string, found bool) {

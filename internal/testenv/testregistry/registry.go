@@ -76,6 +76,16 @@ func New() *Registry {
 	}
 }
 
+// Clear makes it empty.
+func (r *Registry) Clear() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	clear(r.blobs)
+	clear(r.linked)
+	clear(r.manifests)
+	clear(r.uploads)
+}
+
 // Digest is the sha256 digest of data as images spell it.
 func Digest(data []byte) string { return fmt.Sprintf("sha256:%x", sha256.Sum256(data)) }
 
