@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // RemoveAll is os.RemoveAll also for what the sub-ids of this user own, which
@@ -52,6 +53,9 @@ func asMappedRoot(script string, args ...string) error {
 	return cmd.Wait()
 }
 
+// patience only bounds a failure: a loaded machine takes its time.
+const patience = 20 * time.Second
+
 // mapSubids gives a process of a new user namespace this user's ids: 0 is the
 // user, 1 and up the range of /etc/subuid.
 func mapSubids(pid int, me *user.User) error {
@@ -63,14 +67,14 @@ func mapSubids(pid int, me *user.User) error {
 		if err != nil {
 			return err
 		}
-		// The owner of /proc/PID, which the helper looks at, is root's for a
-		// moment while the process still executes its program.
-		for tries := 0; ; tries++ {
+		// The owner of /proc/PID, which the helper looks at, is another's as
+		// long as the process still executes its program.
+		for late := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 			err := run(exec.Command(m.helper, strconv.Itoa(pid), "0", m.self, "1", "1", start, count))
 			if err == nil {
 				break
 			}
-			if tries == 50 || !strings.Contains(err.Error(), "owned by a different user") {
+			if time.Now().After(late) || !strings.Contains(err.Error(), "owned by a different user") {
 				return advise(err, "uidmap")
 			}
 		}
