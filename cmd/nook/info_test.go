@@ -36,7 +36,7 @@ func TestVersion(t *testing.T) {
 		t.Errorf("got %q, want %q", stdout, want)
 	}
 	stdout, _, _ = typed(t, &fake{}, nil, "version", "--format", "json")
-	var b build
+	var b buildInfo
 	if err := json.Unmarshal([]byte(stdout), &b); err != nil || b.GoVersion != runtime.Version() {
 		t.Errorf("%q: %v, %+v", stdout, err, b)
 	}

@@ -24,6 +24,7 @@ type backend interface {
 	lifecycle
 	shower
 	watcher
+	builder
 	Load(context.Context, engine.LoadOptions) ([]images.Image, error)
 	Import(context.Context, engine.ImportOptions) (images.Image, error)
 	Pull(ctx context.Context, name string, o engine.PullOptions) ([]engine.Pulled, error)

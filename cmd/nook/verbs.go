@@ -25,6 +25,7 @@ func verbs() []verb {
 	return []verb{
 		runVerb(),
 		psVerb(),
+		buildVerb(),
 		pullVerb(),
 		pushVerb(),
 		loginVerb(),
@@ -87,6 +88,7 @@ type group struct{ name, about string }
 
 func groups() []group {
 	return []group{
+		{"builder", "Manage builds"},
 		{"container", "Manage containers"},
 		{"image", "Manage images"},
 		{"manifest", "Manage image manifests"},

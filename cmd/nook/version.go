@@ -24,8 +24,8 @@ func versionOptions() []option {
 	}
 }
 
-// build is what the Go tool wrote into the binary.
-type build struct {
+// buildInfo is what the Go tool wrote into the binary.
+type buildInfo struct {
 	Version   string
 	GoVersion string
 	OS        string
@@ -43,7 +43,7 @@ OS/Arch:     {{.OS}}/{{.Arch}}`
 func (s *shell) version(c *cli.Context) error {
 	f := readFormat(c.String("format"), versionTable)
 	f.table = false // one row has no header
-	return writeRows(s.stdout, f, nil, []build{thisBuild()})
+	return writeRows(s.stdout, f, nil, []buildInfo{thisBuild()})
 }
 
 func shortVersion() string {
@@ -51,8 +51,8 @@ func shortVersion() string {
 	return "nook version " + b.Version + ", build " + b.GitCommit
 }
 
-func thisBuild() build {
-	b := build{Version: "dev", GoVersion: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH,
+func thisBuild() buildInfo {
+	b := buildInfo{Version: "dev", GoVersion: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH,
 		GitCommit: "unknown", Built: "unknown"}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
