@@ -33,10 +33,13 @@ test:
 	@tools/install-for test
 	$(GO) test -tags $(TAGS) -timeout 20m $(TESTFLAGS) $(PKGS)
 
-# Only the tests against a whole Debian, the slowest.
+# Only the slowest: the tests against a whole Debian, and the series that kill
+# commands, monitors and stages at any moment, long enough to mean something.
 test-slow:
 	@tools/install-for test
 	$(GO) test -tags $(TAGS) -timeout 30m -count 1 -run Debian $(TESTFLAGS) ./integration
+	$(GO) test -tags $(TAGS) -timeout 30m -count 1 -run TestTorture -torture 500 $(TESTFLAGS) ./integration
+	$(GO) test -tags $(TAGS) -timeout 30m -count 1 -run TestStoreTorture -torture.store 300 $(TESTFLAGS) ./integration
 
 race:
 	@tools/install-for race
