@@ -29,8 +29,8 @@ type CheckOptions struct {
 
 // Checked is what Check went through and found.
 type Checked struct {
-	Images, Blobs, Layers, Containers int
-	Findings                          []finding.Finding
+	Images, Blobs, Layers, Containers, Volumes int
+	Findings                                   []finding.Finding
 }
 
 // Damaged tells whether something is wrong that wasn't mended. Garbage isn't:
@@ -68,12 +68,18 @@ func (e *Engine) Check(ctx context.Context, o CheckOptions) (*Checked, error) {
 	if err != nil {
 		return out, err
 	}
-	out.Containers = mine.count
-	if !o.Repair {
-		out.Findings = append(append(out.Findings, unpacked.Findings...), mine.findings...)
-		return out, nil
+	kept, err := e.checkVolumes(ctx)
+	if err != nil {
+		return out, err
 	}
-	return out, e.repair(ctx, out, unpacked, mine)
+	out.Containers, out.Volumes = mine.count, kept.count
+	if o.Repair {
+		err = errors.Join(e.repair(ctx, out, unpacked, mine), e.repairVolumes(ctx, &kept))
+	} else {
+		out.Findings = append(append(out.Findings, unpacked.Findings...), mine.findings...)
+	}
+	out.Findings = append(out.Findings, kept.findings...)
+	return out, err
 }
 
 // repair does what needs a stage: remove garbage and damaged layers, and unpack
@@ -250,6 +256,7 @@ func (e *Engine) checkContainer(c *checkedContainers, ct containers.Container) {
 			c.add(object, containers.ErrSecretsLost.Error(), "it can't be started again: save what it wrote, and create it anew")
 		}
 	}
+	e.checkMounts(c, object, ct, cfg, state.Status.Live())
 	e.checkFiles(c, object, ct)
 	holder, err := os.Readlink(filepath.Join(containersDir(e.root), "names", cfg.Name))
 	switch {

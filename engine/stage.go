@@ -322,7 +322,7 @@ func (s *stageRun) run(ctx context.Context) (event, error) {
 	case s.req.CountVolumes != nil:
 		return event{}, s.countVolumes(ctx)
 	case s.req.Detached != nil, s.req.SweepVolumes:
-		return event{}, s.removeDetached()
+		return event{}, s.removeDetached(ctx)
 	case s.req.Sweep != nil:
 		return event{}, s.sweep()
 	case s.req.Remove != "":

@@ -49,10 +49,15 @@ func (s *stageRun) remove() error {
 	return ct.Remove(s.req.Name)
 }
 
-func (s *stageRun) removeDetached() error {
+func (s *stageRun) removeDetached(ctx context.Context) error {
 	store := containers.Open(containersDir(s.req.Root)).Volumes()
 	for _, dir := range s.req.Detached {
 		if err := store.Remove(dir); err != nil {
+			return err
+		}
+	}
+	if s.req.SweepVolumes {
+		if err := store.Tidy(ctx); err != nil {
 			return err
 		}
 	}

@@ -24,16 +24,26 @@ type ImageUsage struct {
 	Containers int
 }
 
-// DiskUsage is what nook takes of the disk.
-type DiskUsage struct {
-	Images, Containers Usage
-	ImageList          []ImageUsage
-	ContainerList      []Summary
+// VolumeUsage is a volume with what its files take.
+type VolumeUsage struct {
+	VolumeInfo
+	Size int64
 }
 
-// DiskUsage counts what images and containers take.
+// DiskUsage is what nook takes of the disk.
+type DiskUsage struct {
+	Images, Containers, Volumes Usage
+	ImageList                   []ImageUsage
+	ContainerList               []Summary
+	VolumeList                  []VolumeUsage
+}
+
+// DiskUsage counts what images, containers and volumes take.
 func (e *Engine) DiskUsage(ctx context.Context) (*DiskUsage, error) {
 	u := &DiskUsage{}
+	if err := e.volumeUsage(ctx, u); err != nil {
+		return nil, err
+	}
 	var err error
 	if u.ContainerList, err = e.List(ctx, ListOptions{All: true, Size: true}); err != nil {
 		return nil, err
@@ -55,6 +65,33 @@ func (e *Engine) DiskUsage(ctx context.Context) (*DiskUsage, error) {
 	}
 	e.imageUsage(u, list, users)
 	return u, nil
+}
+
+// volumeUsage counts volumes. Those whose records are damaged are system check's.
+func (e *Engine) volumeUsage(ctx context.Context, u *DiskUsage) error {
+	list, err := e.Volumes(ctx, VolumeFilter{})
+	if list == nil {
+		return err
+	}
+	names := make([]string, 0, len(list))
+	for _, v := range list {
+		names = append(names, v.Name)
+	}
+	sizes, err := e.VolumeSizes(ctx, names)
+	if err != nil {
+		return err
+	}
+	for i, v := range list {
+		u.VolumeList = append(u.VolumeList, VolumeUsage{v, sizes[i]})
+		u.Volumes.Total++
+		u.Volumes.Size += sizes[i]
+		if len(v.Users) > 0 {
+			u.Volumes.Active++
+		} else {
+			u.Volumes.Reclaimable += sizes[i]
+		}
+	}
+	return nil
 }
 
 // part is a blob or an unpacked layer.
@@ -132,17 +169,20 @@ func (e *Engine) partsOf(img images.Image) map[string]int64 {
 type SystemPruneOptions struct {
 	Containers PruneOptions
 	Images     ImagePruneOptions
+	// Volumes are left alone if it is nil.
+	Volumes *PruneVolumesOptions
 }
 
 // PrunedSystem is what PruneSystem did.
 type PrunedSystem struct {
 	Containers []string // ids
+	Volumes    []string // names
 	Images     PrunedImages
 	Bytes      int64 // of everything
 }
 
-// PruneSystem removes the containers that don't run, images that nothing needs,
-// and what killed commands left. What was removed before an error is told with
+// PruneSystem removes the containers that don't run, volumes and images that
+// nothing needs, and what killed commands left. What was removed before an error is told with
 // it.
 func (e *Engine) PruneSystem(ctx context.Context, o SystemPruneOptions) (PrunedSystem, error) {
 	var done PrunedSystem
@@ -150,6 +190,13 @@ func (e *Engine) PruneSystem(ctx context.Context, o SystemPruneOptions) (PrunedS
 	done.Containers, done.Bytes = slices.Clone(gone.IDs), gone.Bytes
 	if err != nil {
 		return done, err
+	}
+	if o.Volumes != nil {
+		gone, err := e.PruneVolumes(ctx, *o.Volumes)
+		done.Volumes, done.Bytes = gone.Names, done.Bytes+gone.Bytes
+		if err != nil {
+			return done, err
+		}
 	}
 	done.Images, err = e.PruneImages(ctx, o.Images)
 	done.Bytes += done.Images.Bytes

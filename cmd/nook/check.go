@@ -86,7 +86,7 @@ func (s *shell) writeChecked(done *engine.Checked, asJSON bool) error {
 	if asJSON {
 		return nil
 	}
-	_, err := fmt.Fprintf(s.stdout, "%d images, %d blobs, %d layers, %d containers: %d damaged, %d left over\n",
-		done.Images, done.Blobs, done.Layers, done.Containers, damage, garbage)
+	_, err := fmt.Fprintf(s.stdout, "%d images, %d blobs, %d layers, %d containers, %d volumes: %d damaged, %d left over\n",
+		done.Images, done.Blobs, done.Layers, done.Containers, done.Volumes, damage, garbage)
 	return err
 }

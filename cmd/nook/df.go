@@ -31,8 +31,8 @@ func dfOptions() []option {
 	}
 }
 
-// dfRow is a line of docker system df. Volumes and build cache have theirs, as
-// scripts count lines.
+// dfRow is a line of docker system df. The build cache has one too, as scripts
+// count lines.
 type dfRow struct {
 	Active      string
 	Reclaimable string
@@ -67,7 +67,7 @@ func (s *shell) df(c *cli.Context) error {
 		}
 		rows := []dfRow{
 			newDfRow("Images", u.Images), newDfRow("Containers", u.Containers),
-			newDfRow("Local Volumes", engine.Usage{}), newDfRow("Build Cache", engine.Usage{}),
+			newDfRow("Local Volumes", u.Volumes), newDfRow("Build Cache", engine.Usage{}),
 		}
 		return writeRows(s.stdout, readFormat(c.String("format"), dfTable), dfHeaders(), rows)
 	})
@@ -83,6 +83,9 @@ func newDfRow(kind string, u engine.Usage) dfRow {
 	}
 	return row
 }
+
+// dfVolume is a volume's line of docker system df -v.
+type dfVolume struct{ Name, Links, Size string }
 
 func (s *shell) dfVerbose(u *engine.DiskUsage) error {
 	fmt.Fprint(s.stdout, "Images space usage:\n\n")
@@ -106,5 +109,14 @@ func (s *shell) dfVerbose(u *engine.DiskUsage) error {
 		list = append(list, newPsRow(container, false, s.now()))
 	}
 	table.template = "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.LocalVolumes}}\t{{.Size}}\t{{.RunningFor}}\t{{.Status}}\t{{.Names}}"
-	return writeRows(s.stdout, table, newPsHeaders(), list)
+	if err := writeRows(s.stdout, table, newPsHeaders(), list); err != nil {
+		return err
+	}
+	fmt.Fprint(s.stdout, "\nLocal Volumes space usage:\n\n")
+	volumes := make([]dfVolume, 0, len(u.VolumeList))
+	for _, v := range u.VolumeList {
+		volumes = append(volumes, dfVolume{v.Name, strconv.Itoa(len(v.Users)), units.HumanSize(float64(v.Size))})
+	}
+	table.template = "{{.Name}}\t{{.Links}}\t{{.Size}}"
+	return writeRows(s.stdout, table, map[string]string{"Name": "VOLUME NAME", "Links": "LINKS", "Size": "SIZE"}, volumes)
 }

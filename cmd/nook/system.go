@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"nook/engine"
+	"nook/internal/hint"
 )
 
 func systemPruneVerb() verb {
@@ -28,6 +29,7 @@ func systemPruneOptions() []option {
 		{name: "all", short: "a", usage: "Remove all unused images not just dangling ones"},
 		{name: "filter", value: "list", usage: "Provide filter values: until=TIME, label=KEY[=VALUE], label!=KEY[=VALUE]"},
 		{name: "force", short: "f", usage: "Do not prompt for confirmation"},
+		{name: "volumes", usage: "Prune anonymous volumes"},
 	}
 }
 
@@ -41,7 +43,13 @@ func (s *shell) systemPrune(c *cli.Context) error {
 	if o.Images, err = s.readImagePrune(c); err != nil {
 		return err
 	}
-	if sure, err := s.sure(c, "system prune", systemPruneWarning(o.Images.All, filters)); !sure {
+	if c.Bool("volumes") {
+		if !o.Containers.Until.IsZero() {
+			return hint.Errorf("leave one out: nobody knows when a volume was last used", `the "until" filter is not supported with "--volumes"`)
+		}
+		o.Volumes = &engine.PruneVolumesOptions{Labels: o.Containers.Labels, NotLabels: o.Containers.NotLabels}
+	}
+	if sure, err := s.sure(c, "system prune", systemPruneWarning(o.Images.All, o.Volumes != nil, filters)); !sure {
 		return err
 	}
 	return work(c.Context, func(ctx context.Context) error {
@@ -53,6 +61,9 @@ func (s *shell) systemPrune(c *cli.Context) error {
 		if len(done.Containers) > 0 {
 			fmt.Fprintf(s.stdout, "Deleted Containers:\n%s\n\n", strings.Join(done.Containers, "\n"))
 		}
+		if len(done.Volumes) > 0 {
+			fmt.Fprintf(s.stdout, "Deleted Volumes:\n%s\n\n", strings.Join(done.Volumes, "\n"))
+		}
 		writePrunedImages(s.stdout, done.Images)
 		if err == nil || done.Bytes > 0 {
 			fmt.Fprintf(s.stdout, "Total reclaimed space: %s\n", units.HumanSize(float64(done.Bytes)))
@@ -61,8 +72,11 @@ func (s *shell) systemPrune(c *cli.Context) error {
 	})
 }
 
-func systemPruneWarning(all bool, filters []string) string {
+func systemPruneWarning(all, volumes bool, filters []string) string {
 	lines := []string{"WARNING! This will remove:", "  - all stopped containers"}
+	if volumes {
+		lines = append(lines, "  - all anonymous volumes not used by at least one container")
+	}
 	if all {
 		lines = append(lines, "  - all images without at least one container associated to them")
 	} else {

@@ -49,7 +49,7 @@ func (s Store) fill(ctx context.Context, name string, write func(to *os.File) er
 	} else if !empty {
 		return fmt.Errorf("fill volume %s: %w", name, ErrHasFiles)
 	}
-	filling := filepath.Join(s.Dir(name), "filling")
+	filling := s.filling(name)
 	defer func() {
 		if err != nil {
 			_ = os.RemoveAll(filling)
@@ -79,6 +79,8 @@ func (s Store) fill(ctx context.Context, name string, write func(to *os.File) er
 	}
 	return s.finish(name)
 }
+
+func (s Store) filling(name string) string { return filepath.Join(s.Dir(name), "filling") }
 
 func (s Store) filled(name string) string { return filepath.Join(s.Dir(name), "filled") }
 
