@@ -274,6 +274,22 @@ func TestOnbuild(t *testing.T) {
 	}
 }
 
+// Two stages whose bases' triggers copy from the other would wait for ever.
+func TestOnbuildCycle(t *testing.T) {
+	f := newFake()
+	for name, from := range map[string]string{"one": "y", "two": "x"} {
+		base := f.images["docker.io/library/base:latest"]
+		config := *base.Config
+		config.Config.OnBuild = []string{"COPY --from=" + from + " /ran /"}
+		base.Config = &config
+		f.images["docker.io/library/"+name+":latest"] = base
+	}
+	_, err := f.try(t, "FROM one AS x\nRUN a\nFROM two AS y\nRUN b\nFROM base\nCOPY --from=x /ran /\nCOPY --from=y /ran /", nil, nil)
+	if err == nil || !strings.Contains(err.Error(), "stages need each other") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestMounts(t *testing.T) {
 	f := newFake()
 	secret := filepath.Join(t.TempDir(), "s")

@@ -37,6 +37,7 @@ type stage struct {
 	image    string // expanded; "scratch" for nothing
 	platform string // expanded; "": the target's
 	steps    []*dockerfile.Instruction
+	late     []*stage // needed by ONBUILD triggers of the base; the solver's mutex guards it
 }
 
 // label is how progress names the stage.

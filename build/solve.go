@@ -145,7 +145,7 @@ func (s *solver) refuseForeign(needed []*stage) error {
 }
 
 func (s *solver) platformOf(st *stage) string {
-	for st.base != nil && st.platform == "" {
+	for st.base != nil {
 		st = st.base
 	}
 	if st.platform != "" {
@@ -254,20 +254,50 @@ func (s *solver) triggers(st *stage, b *built) ([]*dockerfile.Instruction, error
 		if err != nil {
 			return nil, st.from.Fault("", err)
 		}
-		// A trigger came too late for the plan's own search for cycles.
-		for _, from := range fromsOf(in) {
-			if other, err := s.plan.lookup(from); err == nil && other != nil && (other == st || s.plan.reaches(other, st)) {
-				return nil, st.from.Fault("", fmt.Errorf("stages need each other: %s -> %s, by ONBUILD %s", st.label(), other.label(), text))
-			}
+		if err := s.depend(st, in); err != nil {
+			return nil, err
 		}
 		all = append(all, in)
 	}
 	return all, nil
 }
 
-// reaches says whether from needs to, directly or not.
+// depend notes what a trigger copies from. It came too late for the plan's own
+// search for cycles, and stages that wait for each other would do so for ever.
+func (s *solver) depend(st *stage, in *dockerfile.Instruction) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, from := range fromsOf(in) {
+		other, err := s.plan.lookup(from)
+		if err != nil {
+			return st.from.Fault("", fmt.Errorf("ONBUILD %s: %w", in.Text, err))
+		}
+		if other == nil {
+			continue
+		}
+		if s.plan.reaches(other, st) {
+			return st.from.Fault("", fmt.Errorf("stages need each other: %s -> %s, by ONBUILD %s", st.label(), other.label(), in.Text))
+		}
+		st.late = append(st.late, other)
+	}
+	return nil
+}
+
+// reaches says whether from is to, or needs it.
 func (p *plan) reaches(from, to *stage) bool {
-	return slices.ContainsFunc(p.needs(from), func(st *stage) bool { return st == to || p.reaches(st, to) })
+	seen := map[*stage]bool{}
+	var visit func(*stage) bool
+	visit = func(st *stage) bool {
+		if st == to {
+			return true
+		}
+		if seen[st] {
+			return false
+		}
+		seen[st] = true
+		return slices.ContainsFunc(st.late, visit) || slices.ContainsFunc(p.needs(st), visit)
+	}
+	return visit(from)
 }
 
 // end tells how a step ended.

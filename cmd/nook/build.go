@@ -222,6 +222,10 @@ func (s *shell) readBuild(c *cli.Context) (build.Options, error) {
 	if o.Epoch, err = s.readEpoch(c, o.Args); err != nil {
 		return o, err
 	}
+	if !o.Epoch.IsZero() {
+		// ARG SOURCE_DATE_EPOCH finds it, as with docker.
+		o.Args["SOURCE_DATE_EPOCH"] = strconv.FormatInt(o.Epoch.Unix(), 10)
+	}
 	if o.Secrets, err = readSecrets(c.StringSlice("secret"), s.lookup); err != nil {
 		return o, err
 	}
