@@ -141,9 +141,9 @@ func (m *mountFlag) resolve() error {
 	return nil
 }
 
-func findSource(unsafePath string, make bool) (source string, dir bool, err error) {
+func findSource(unsafePath string, create bool) (source string, dir bool, err error) {
 	source, err = filepath.EvalSymlinks(unsafePath)
-	if make && errors.Is(err, fs.ErrNotExist) {
+	if create && errors.Is(err, fs.ErrNotExist) {
 		if err := os.MkdirAll(unsafePath, 0o755); err != nil {
 			return "", false, fmt.Errorf("make the source: %w", err)
 		}

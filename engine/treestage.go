@@ -2,8 +2,10 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -138,8 +140,27 @@ func (s *stageRun) root(job *filesJob, fd int) (*safepath.Root, error) {
 	return root, nil
 }
 
-// mountBind mounts what a container that ran would have there. A mount point
-// that isn't there yet is made at its first start.
+// makeDirs makes a directory of the container and those above it.
+func makeDirs(root *safepath.Root, unsafePath string) error {
+	for i := 1; i <= len(unsafePath); i++ {
+		if i < len(unsafePath) && unsafePath[i] != '/' {
+			continue
+		}
+		parent, base, err := root.OpenParent(unsafePath[:i])
+		if err != nil {
+			return err
+		}
+		err = unix.Mkdirat(int(parent.Fd()), base, 0o755)
+		_ = parent.Close()
+		if err != nil && !errors.Is(err, unix.EEXIST) {
+			return fmt.Errorf("make %s: %w", unsafePath[:i], err)
+		}
+	}
+	return nil
+}
+
+// mountBind mounts what a container that ran would have there. The mount point
+// of a file that isn't there yet is made at its first start.
 func mountBind(root *safepath.Root, m containers.Mount) error {
 	source, err := os.OpenFile(m.Source, unix.O_PATH|unix.O_NOFOLLOW, 0)
 	if err != nil {
@@ -155,6 +176,13 @@ func mountBind(root *safepath.Root, m containers.Mount) error {
 	}
 	defer source.Close()
 	target, err := root.Open(m.Target, unix.O_PATH, 0)
+	if errors.Is(err, fs.ErrNotExist) && (m.Dir || m.Type == "volume" && m.Subpath == "") {
+		// As its first start would make it.
+		if err := makeDirs(root, m.Target); err != nil {
+			return err
+		}
+		target, err = root.Open(m.Target, unix.O_PATH, 0)
+	}
 	if err != nil {
 		return err
 	}

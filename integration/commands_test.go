@@ -112,6 +112,23 @@ func imageFlags(args []string) (img testimage.Image, form, out string, err error
 		img.Layers = append(img.Layers, testimage.Layer{Entries: []testimage.Entry{testimage.File(part[0], perm, part[2])}})
 		return err
 	})
+	f.Func("dir", "PATH=MODE=UID:GID: a directory in a layer of its own", func(v string) error {
+		var perm int64
+		var uid, gid int
+		name, rest, _ := strings.Cut(v, "=")
+		if _, err := fmt.Sscanf(rest, "%o=%d:%d", &perm, &uid, &gid); err != nil {
+			return fmt.Errorf("%q is not PATH=MODE=UID:GID", v)
+		}
+		img.Layers = append(img.Layers, testimage.Layer{Entries: []testimage.Entry{testimage.Dir(name, perm).Owned(uid, gid)}})
+		return nil
+	})
+	f.Func("volume", "VOLUME", func(v string) error {
+		if img.Config.Volumes == nil {
+			img.Config.Volumes = map[string]struct{}{}
+		}
+		img.Config.Volumes[v] = struct{}{}
+		return nil
+	})
 	f.Func("rm", "PATH: a whiteout in a layer of its own", func(v string) error {
 		dir, base := filepath.Split(v)
 		img.Layers = append(img.Layers, testimage.Layer{Entries: []testimage.Entry{testimage.File(dir+".wh."+base, 0, "")}})

@@ -187,7 +187,7 @@ func TestInspectFindsContainersFirst(t *testing.T) {
 		"inspect --type container nothing": "no such container",
 		"container inspect nothing":        "no such container",
 		"inspect --type image nothing":     "no such image",
-		"inspect --type network web":        `invalid value "network" for --type`,
+		"inspect --type network web":       `invalid value "network" for --type`,
 	} {
 		_, stderr, code := typed(t, &fake{}, nil, strings.Fields(args)...)
 		if code != 125 || !strings.Contains(stderr, want) {
