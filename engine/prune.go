@@ -40,16 +40,24 @@ func (e *Engine) Prune(ctx context.Context, o PruneOptions) (Pruned, error) {
 	if err := e.addSizes(ctx, all); err != nil {
 		return done, err
 	}
-	for _, c := range all {
-		err := e.RemoveContainer(ctx, c.ID, RemoveOptions{})
+	ids := make([]string, len(all))
+	sizes := make(map[string]int64, len(all))
+	for i, c := range all {
+		ids[i], sizes[c.ID] = c.ID, c.Size
+	}
+	var failed error
+	for id, err := range e.RemoveContainers(ctx, ids, RemoveOptions{}) {
 		switch {
 		case errors.Is(err, ErrRunning), errors.Is(err, containers.ErrNotFound), errors.Is(err, containers.ErrBusy):
 			continue
+		case err != nil && failed == nil: // others of its batch may be gone
+			failed = err
+			continue
 		case err != nil:
-			return done, err
+			continue
 		}
-		done.IDs = append(done.IDs, c.ID)
-		done.Bytes += c.Size
+		done.IDs = append(done.IDs, id)
+		done.Bytes += sizes[id]
 	}
-	return done, nil
+	return done, failed
 }

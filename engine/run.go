@@ -108,7 +108,7 @@ func (e *Engine) remove(h held) {
 	if h.DropVolumes(h.cfg) == nil && h.Remove(h.cfg.Name) == nil {
 		return
 	}
-	_ = e.stage(context.Background(), request{Remove: h.ID, Name: h.cfg.Name, Volumes: true}, nil)
+	_ = e.stage(context.Background(), request{Remove: []removal{{h.ID, h.cfg.Name, true}}}, nil)
 }
 
 // errLost says that the monitor went away without a last word.

@@ -12,7 +12,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"nook/containers"
 	"nook/images/layers"
 	"nook/internal/hint"
 	"nook/internal/raw"
@@ -43,11 +42,8 @@ type request struct {
 	// Collect: see systemgc.go. Discard are layers that go whoever has them.
 	Collect bool     `json:"collect,omitempty"`
 	Discard []string `json:"discard,omitempty"`
-	// Remove is the id of a container, Name its name.
-	Remove string `json:"remove,omitempty"`
-	Name   string `json:"name,omitempty"`
-	// Volumes: its anonymous volumes go too.
-	Volumes bool `json:"volumes,omitempty"`
+	// Remove are containers.
+	Remove []removal `json:"remove,omitempty"`
 	// Sweep are ids of containers that seem to be abandoned.
 	Sweep []string `json:"sweep,omitempty"`
 	// Fill: see volumefill.go.
@@ -102,6 +98,9 @@ type event struct {
 	// Stat and Changes answer jobs on files.
 	Stat    *PathStat       `json:"stat,omitempty"`
 	Changes []layers.Change `json:"changes,omitempty"`
+	// Removed is the id of a container that was, Failure why it was not.
+	Removed string `json:"removed,omitempty"`
+	Failure *event `json:"failure,omitempty"`
 	// Made answers a build's job that makes a layer.
 	Made *layers.Meta `json:"made,omitempty"`
 }
@@ -220,17 +219,28 @@ func converse(ctx context.Context, conn *os.File, req request, feed <-chan arriv
 			if err := ctx.Err(); err != nil {
 				return ev, err
 			}
-			var err error = &stageError{ev.Error, ev.Errno}
-			if ev.Hint != "" {
-				err = hint.Wrap(err, ev.Hint)
-			}
-			return ev, err
+			return ev, ev.err()
 		case ev.Done:
 			return ev, nil
 		case tell != nil:
 			tell(ev)
 		}
 	}
+}
+
+// failed is the event that tells an error, and err the error that it tells.
+func failed(err error) *event {
+	ev := &event{Error: err.Error(), Hint: hint.Of(err)}
+	_ = errors.As(err, &ev.Errno)
+	return ev
+}
+
+func (ev *event) err() error {
+	var err error = &stageError{ev.Error, ev.Errno}
+	if ev.Hint != "" {
+		err = hint.Wrap(err, ev.Hint)
+	}
+	return err
 }
 
 // stageError is an error that came through a socket: its text, and its errno
@@ -268,11 +278,7 @@ func runStage() int {
 	}()
 	last, err := s.run(ctx)
 	if err != nil {
-		last = event{Error: err.Error(), Hint: hint.Of(err)}
-		var errno unix.Errno
-		if errors.As(err, &errno) {
-			last.Errno = errno
-		}
+		last = *failed(err)
 	}
 	last.Done = true
 	s.tell(last)
@@ -325,11 +331,8 @@ func (s *stageRun) run(ctx context.Context) (event, error) {
 		return event{}, s.removeDetached(ctx)
 	case s.req.Sweep != nil:
 		return event{}, s.sweep()
-	case s.req.Remove != "":
-		if err := s.remove(); err != nil {
-			return event{}, err
-		}
-		return event{}, containers.Open(containersDir(s.req.Root)).Sweep()
+	case s.req.Remove != nil:
+		return event{}, s.remove(ctx)
 	}
 	return event{}, errors.New("a stage without a job")
 }

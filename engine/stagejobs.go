@@ -2,8 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -28,25 +26,6 @@ func (s *stageRun) unpack(ctx context.Context, store *layers.Store) (event, erro
 		s.tell(event{Note: n})
 	}
 	return event{}, nil
-}
-
-// remove takes a container away, after its volumes: those of one that is gone
-// would stay for ever.
-func (s *stageRun) remove() error {
-	ct := containers.Open(containersDir(s.req.Root)).At(s.req.Remove)
-	if s.req.Volumes {
-		cfg, err := ct.Config()
-		if err == nil {
-			err = ct.DropVolumes(cfg)
-		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		if err := containers.Open(containersDir(s.req.Root)).Volumes().Sweep(); err != nil {
-			return err
-		}
-	}
-	return ct.Remove(s.req.Name)
 }
 
 func (s *stageRun) removeDetached(ctx context.Context) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"strconv"
 	"time"
 
@@ -29,7 +30,7 @@ type lifecycle interface {
 	Pause(ctx context.Context, nameOrID string) error
 	Unpause(ctx context.Context, nameOrID string) error
 	Wait(ctx context.Context, nameOrID string) (int, error)
-	RemoveContainer(ctx context.Context, nameOrID string, o engine.RemoveOptions) error
+	RemoveContainers(ctx context.Context, names []string, o engine.RemoveOptions) iter.Seq2[string, error]
 	ContainerTTY(nameOrID string) (tty, stdin bool, err error)
 }
 
@@ -157,18 +158,29 @@ func rmVerb() verb {
 			{name: "volumes", short: "v", usage: "Remove anonymous volumes associated with the container"},
 		}
 	}
-	v := overContainers("rm", "Remove one or more containers", options,
-		func(ctx context.Context, s *shell, nook lifecycle, c *cli.Context, name string) error {
-			force := c.Bool("force")
-			err := nook.RemoveContainer(ctx, name, engine.RemoveOptions{Force: force, Volumes: c.Bool("volumes")})
-			if force && errors.Is(err, containers.ErrNotFound) {
-				s.complain(err) // docker: said, and no failure
-				return nil
+	return verb{
+		name: "rm", long: []string{"container rm", "container remove"}, about: "Remove one or more containers",
+		usage: "[OPTIONS] CONTAINER [CONTAINER...]", min: 1, max: -1, options: options, run: (*shell).rm,
+	}
+}
+
+func (s *shell) rm(c *cli.Context) error {
+	o := engine.RemoveOptions{Force: c.Bool("force"), Volumes: c.Bool("volumes")}
+	return work(c.Context, func(ctx context.Context) error {
+		nook, err := s.engine(ctx, c)
+		if err != nil {
+			return err
+		}
+		return s.all(ctx, c.NArg(), func(next func(error) bool) {
+			for name, err := range nook.RemoveContainers(ctx, c.Args().Slice(), o) {
+				if o.Force && errors.Is(err, containers.ErrNotFound) {
+					s.complain(err) // docker: said, and no failure
+				} else if !next(echo(s, name, err)) {
+					return
+				}
 			}
-			return echo(s, name, err)
 		})
-	v.long = append(v.long, "container remove")
-	return v
+	})
 }
 
 func createVerb() verb {

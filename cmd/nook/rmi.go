@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"iter"
 
 	"github.com/urfave/cli/v2"
 
@@ -47,13 +48,23 @@ func (s *shell) rmi(c *cli.Context) error {
 // each does one thing to every name: what doesn't work with one is said, and
 // the others are done all the same. The exit code is that of the first error.
 func (s *shell) each(ctx context.Context, names []string, do func(name string) error) error {
+	return s.all(ctx, len(names), func(next func(error) bool) {
+		for _, name := range names {
+			if !next(do(name)) {
+				return
+			}
+		}
+	})
+}
+
+// all is each for what does n things by itself.
+func (s *shell) all(ctx context.Context, n int, errs iter.Seq[error]) error {
 	var first error
-	for _, name := range names {
-		err := do(name)
+	for err := range errs {
 		switch {
 		case err == nil:
 			continue
-		case ctx.Err() != nil || len(names) == 1:
+		case ctx.Err() != nil || n == 1:
 			return err
 		}
 		s.complain(err)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"io"
+	"iter"
 	"os"
 	"path/filepath"
 	"strings"
@@ -82,7 +83,17 @@ func (f *fake) InspectImage(_ context.Context, name string) (any, error) {
 	return f.object, nil
 }
 
-func (f *fake) RemoveContainer(_ context.Context, name string, _ engine.RemoveOptions) error {
+func (f *fake) RemoveContainers(_ context.Context, names []string, _ engine.RemoveOptions) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		for _, name := range names {
+			if !yield(name, f.removeContainer(name)) {
+				return
+			}
+		}
+	}
+}
+
+func (f *fake) removeContainer(name string) error {
 	f.asked = append(f.asked, name)
 	return f.err
 }
