@@ -25,17 +25,10 @@ func writeArchive(name, image string, layers []string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
-	t := tar.NewWriter(out)
-	put := func(name string, body []byte) error {
-		if err := t.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Size: int64(len(body)), ModTime: testimage.Epoch}); err != nil {
-			return err
-		}
-		_, err := t.Write(body)
-		return err
-	}
+	a := archiveWriter{tar.NewWriter(out)}
 	var diffIDs, names []string
 	for i, layer := range layers {
-		digest, err := putLayer(t, fmt.Sprintf("%d/layer.tar", i+1), layer)
+		digest, err := a.putLayer(fmt.Sprintf("%d/layer.tar", i+1), layer)
 		if err != nil {
 			return err
 		}
@@ -53,11 +46,21 @@ func writeArchive(name, image string, layers []string) (err error) {
 	if err != nil {
 		return err
 	}
-	return errors.Join(put("config.json", config), put("manifest.json", manifest), t.Close())
+	return errors.Join(a.put("config.json", config), a.put("manifest.json", manifest), a.tar.Close())
+}
+
+type archiveWriter struct{ tar *tar.Writer }
+
+func (a archiveWriter) put(name string, body []byte) error {
+	if err := a.tar.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Size: int64(len(body)), ModTime: testimage.Epoch}); err != nil {
+		return err
+	}
+	_, err := a.tar.Write(body)
+	return err
 }
 
 // putLayer copies a layer into an archive and returns its diff id.
-func putLayer(t *tar.Writer, name, layer string) (digest string, err error) {
+func (a archiveWriter) putLayer(name, layer string) (digest string, err error) {
 	f, err := os.Open(layer)
 	if err != nil {
 		return "", err
@@ -67,11 +70,11 @@ func putLayer(t *tar.Writer, name, layer string) (digest string, err error) {
 	if err != nil {
 		return "", err
 	}
-	if err := t.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Size: info.Size(), ModTime: testimage.Epoch}); err != nil {
+	if err := a.tar.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Size: info.Size(), ModTime: testimage.Epoch}); err != nil {
 		return "", err
 	}
 	sum := sha256.New()
-	_, err = io.Copy(io.MultiWriter(t, sum), f)
+	_, err = io.Copy(io.MultiWriter(a.tar, sum), f)
 	return fmt.Sprintf("sha256:%x", sum.Sum(nil)), err
 }
 

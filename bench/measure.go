@@ -92,7 +92,7 @@ func parts() []part {
 	return []part{
 		{"start", startPart}, {"detached", detachedPart}, {"exec", execPart}, {"ps", listPart},
 		{"idle", idlePart}, {"logs", followPart}, {"unpack", unpackPart},
-		{"pull", pullPart}, {"load", loadPart},
+		{"pull", pullPart}, {"load", loadPart}, {"memory", memoryPart}, {"images", imagesPart},
 		{"files", filesPart}, {"layer", layerPart}, {"mount", mountPart}, {"init", initPart},
 	}
 }

@@ -108,7 +108,7 @@ func openRegistry(s settings, list []payload) (source, error) {
 		if _, err := os.Stat(filepath.Join(dir, "storage/docker/registry/v2/repositories", p.name, "_manifests/tags")); err == nil {
 			continue
 		}
-		err := quietly(exec.Command("skopeo", "--insecure-policy", "copy", "-q", "--dest-tls-verify=false",
+		err := patiently(exec.Command("skopeo", "--insecure-policy", "copy", "-q", "--dest-tls-verify=false",
 			"docker-archive:"+p.archive, "docker://"+src.ref(p)))
 		if err != nil {
 			r.Stop()
