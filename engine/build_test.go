@@ -127,7 +127,7 @@ func TestCopy(t *testing.T) {
 		{"into what is there", "COPY d /x\nCOPY other /x\nRUN cd x && cat a && find . -type f | sort", "other./a\n./sub/b\n./sub/deep/c\n./sub/x\n"},
 		{"wildcards", "COPY d/*/b [fg] /x/\nRUN cd x && find . -type f | sort", "./b\n./f\n./g\n"},
 		{"parents", "COPY --parents d/sub/b other /x/\nRUN cd x && find . -type f | sort", "./d/sub/b\n./other/a\n./other/sub/x\n"},
-		{"parents from a dot on", "COPY --parents d/./sub/b d/./sub/deep /x/\nRUN cd x && find . -type f | sort", "./sub/b\n./sub/deep/c\n"},
+		{"parents from a dot on", "COPY --parents ./d/./sub/b d/./sub/deep /x/\nRUN cd x && find . -type f | sort", "./sub/b\n./sub/deep/c\n"},
 		{"exclude", "COPY --exclude=**/b --exclude=a d /x\nRUN cd x && find . -type f", "./sub/deep/c\n"},
 		{"a link of the image", "RUN mkdir real && ln -s real link && ln -s /real/file file\nCOPY f /link/\nCOPY g /file\nRUN cat real/f real/file; readlink link", "fgreal\n"},
 		{"mode", "COPY --chmod=4711 f /f\nCOPY --chmod=u=rwX,go=r d /d\nRUN stat -c %a /f /d/a /d/sub", "4711\n644\n744\n"},

@@ -54,7 +54,7 @@ func expandOne(t lister, source string, spec build.SelectSpec) ([]copyItem, erro
 	kept := ""
 	if spec.Parents {
 		// docker: what stands before /./ is not kept.
-		if before, after, found := strings.Cut("/"+source, "/./"); found {
+		if before, after, found := strings.Cut(source, "/./"); found {
 			kept = strings.Trim(path.Clean(before), "/")
 			source = before + "/" + after
 		}
