@@ -142,17 +142,26 @@ func lastOf(line string) string {
 // printableText keeps what a container wrote from moving the cursor: escape
 // sequences (ECMA-48) and control characters are left out.
 func printableText(text string) string {
+	const (
+		plain   = iota
+		escaped // behind ESC: one more, after those that only announce it
+		control // CSI: until a letter
+		command // OSC: until BEL or ST
+	)
 	var b strings.Builder
-	inEscape, first := false, false
+	state := plain
 	for _, r := range text {
 		switch {
 		case r == 0x1b:
-			inEscape, first = true, true
-		case inEscape && first && (r == '[' || r == ']'):
-			first = false
-		case inEscape:
-			first = false
-			inEscape = r < 0x40 || r > 0x7e
+			state = escaped
+		case state == escaped && r == '[':
+			state = control
+		case state == escaped && r == ']':
+			state = command
+		case state == escaped && r >= ' ' && r < '0', state == command && r != 0x07:
+		case state == control && (r < 0x40 || r > 0x7e):
+		case state != plain:
+			state = plain
 		case r < ' ' && r != '\n' && r != '\t' || r == 0x7f || r >= 0x80 && r < 0xa0:
 		default:
 			b.WriteRune(r)
