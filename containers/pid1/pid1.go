@@ -129,6 +129,9 @@ func Begin(early Early) (*Launch, error) {
 	// A monitor has a slack of its own; this is the kernel's default.
 	p.Call("set the timer slack", unix.SYS_PRCTL, unix.PR_SET_TIMERSLACK, 50_000, 0, 0, 0)
 	p.Call("begin a session", unix.SYS_SETSID)
+	// The entrypoint's, and of what is made for it: the caller's may close that
+	// to all but root.
+	p.Call("set the umask", unix.SYS_UMASK, 0o022)
 	// Not by the flags of clone(2), in whose call the parent waits for the new
 	// namespaces to be made: it has better things to do meanwhile.
 	p.Call(StepNamespaces, unix.SYS_UNSHARE, early.Namespaces)
@@ -233,7 +236,6 @@ func (l *Launch) lateSteps(u confine.User) {
 	if u.UID != 0 {
 		entry.GiveStreams(p, u)
 	}
-	p.Call("set the umask", unix.SYS_UMASK, 0o022)
 	confine.Confinement{
 		User:      u,
 		Caps:      s.Caps,
