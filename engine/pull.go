@@ -31,6 +31,8 @@ type PullOptions struct {
 	// Layer, if set, is told what becomes of each layer. It is called from
 	// several goroutines.
 	Layer func(digest string, state images.LayerState)
+	// Done, if set, is told of each image that is there.
+	Done func(Pulled)
 }
 
 // Pulled is an image that came from a registry, and the name it came by.
@@ -113,7 +115,11 @@ func (e *Engine) pull(ctx context.Context, repo *registry.Repository, ref images
 		return Pulled{}, err
 	}
 	e.imageEvent("pull", pulled.Image.ID, ref.FamiliarTagged())
-	return Pulled{pulled, ref}, nil
+	done := Pulled{pulled, ref}
+	if o.Done != nil {
+		o.Done(done)
+	}
+	return done, nil
 }
 
 // imageOf finds the image of a container that is made, and pulls it as the

@@ -177,7 +177,7 @@ func cmdNeeds(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	probe, ok := map[string]func() error{
 		"overlay": testenv.Overlay, "tmpfs": testenv.Tmpfs, "zstd": testenv.Zstd, "umoci": testenv.Umoci,
-		"skopeo": testenv.Skopeo, "docker-registry": testenv.DockerRegistry, "buildah": testenv.Buildah, "setcap": testenv.Setcap, "subids": testenv.Subids,
+		"skopeo": testenv.Skopeo, "docker-registry": testenv.DockerRegistry, "buildah": testenv.Buildah, "podman": testenv.Podman, "setcap": testenv.Setcap, "subids": testenv.Subids,
 	}[args[0]]
 	if !ok {
 		ts.Fatalf("no probe is called %q", args[0])

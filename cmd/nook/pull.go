@@ -62,17 +62,18 @@ func (s *shell) pull(c *cli.Context) error {
 				fmt.Fprintln(s.stdout, one.Ref)
 				continue
 			}
-			fmt.Fprintf(s.stdout, "Digest: %s\nStatus: %s\n%s\n", one.Digest, pullStatus(one), one.Ref)
+			fmt.Fprintf(s.stdout, "%s%s\n", pullStatus(one), one.Ref)
 		}
 		return err
 	})
 }
 
 func pullStatus(p engine.Pulled) string {
+	is := "Image is up to date"
 	if p.Updated {
-		return "Downloaded newer image for " + p.Ref.FamiliarTagged()
+		is = "Downloaded newer image"
 	}
-	return "Image is up to date for " + p.Ref.FamiliarTagged()
+	return fmt.Sprintf("Digest: %s\nStatus: %s for %s\n", p.Digest, is, p.Ref.FamiliarTagged())
 }
 
 // tellPull prints docker's lines: on a terminal bars stand for the layers.
@@ -121,5 +122,6 @@ func (s *shell) tellsOfPull(o engine.RunOptions) engine.RunOptions {
 		}
 		tell(ref)
 	}
+	o.PullOptions.Done = func(p engine.Pulled) { fmt.Fprint(s.stderr, pullStatus(p)) }
 	return o
 }

@@ -62,6 +62,9 @@ var (
 	Skopeo = Program("skopeo", "--version")
 	// Buildah (buildah): the image builder from Debian.
 	Buildah = Program("buildah", "--version")
+	// Podman (podman): it runs a container of this user's, as rootless as the
+	// tests: with runc, the other runtime refusing some hosts.
+	Podman = sync.OnceValue(tryPodman)
 	// Zstd (zstd): the compressor's command.
 	Zstd = Program("zstd", "--version")
 	// Setcap (setcap): writes file capabilities. Package libcap2-bin.
@@ -150,4 +153,25 @@ func subidRange(file string, me *user.User) (start, count string, err error) {
 		}
 	}
 	return "", "", fmt.Errorf("%s has no range for %s", file, me.Username)
+}
+
+// tryPodman runs a container in buildah's user namespace, where podman leaves no
+// process behind.
+func tryPodman() error {
+	for _, program := range []string{"podman", "runc", "buildah"} {
+		if _, err := exec.LookPath(program); err != nil {
+			return advise(err, program)
+		}
+	}
+	dir, err := os.MkdirTemp("/tmp", "p") // podman refuses paths of over 50 characters
+	if err != nil {
+		return err
+	}
+	defer func() { _ = RemoveAll(dir) }()
+	cmd := exec.Command("timeout", "60", "buildah", "unshare", "sh", "-ec", `mkdir -p d/bin run; cp "$1" d/bin/busybox
+		podman --root $PWD/root --runroot $PWD/run --storage-driver vfs --cgroup-manager cgroupfs --events-backend none \
+			--runtime runc run --rm --network none --rootfs $PWD/d /bin/busybox true`, "sh", Busybox)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_RUNTIME_DIR="+dir)
+	return run(cmd)
 }
