@@ -61,8 +61,14 @@ func (e *Engine) forkEarly(y *early, cfg *containers.Config, leash *os.File) (er
 	if y.launch, err = pid1.Begin(e.firstOf(cfg)); err != nil {
 		return err
 	}
+	ahead := raw.TakeAhead(e.ids.Tools)
+	defer func() {
+		if y.pid == 0 {
+			ahead.End()
+		}
+	}()
 	y.spawn = monitor.Spawn{
-		Pid1: y.launch.Program(), Foreign: []int{y.ours, y.launch.Ours()},
+		Pid1: y.launch.Program(), Ahead: ahead, Foreign: []int{y.ours, y.launch.Ours()},
 		Control: control, Null: null, Report: reportR,
 		Stdin: y.stdin, Stdout: y.stdout, Stderr: y.stderr, TTY: y.ttyOutside, Leash: -1,
 	}
@@ -84,10 +90,18 @@ func (e *Engine) forkEarly(y *early, cfg *containers.Config, leash *os.File) (er
 	y.program.Share()
 	y.launch.Program().Share()
 	y.spawn.Begin(y.program)
-	if y.pid, err = y.program.Start(unix.CLONE_NEWUSER|unix.CLONE_NEWPID, y.reportW); err != nil {
+	if ahead != nil {
+		y.pid, err = ahead.Start(y.program, y.reportW)
+	} else {
+		y.pid, err = y.program.Start(unix.CLONE_NEWUSER|unix.CLONE_NEWPID, y.reportW)
+	}
+	if err != nil {
 		return namespaces.Explain(err)
 	}
-	if y.spawn.MapSelf == nil {
+	switch {
+	case ahead != nil:
+		y.maps = e.ids.AdoptMaps(ahead)
+	case y.spawn.MapSelf == nil:
 		y.maps = e.ids.StartMaps(y.pid)
 	}
 	return nil
@@ -119,6 +133,9 @@ func (e *Engine) firstOf(cfg *containers.Config) pid1.Early {
 
 // drop closes what only the container may hold, so that its end is seen.
 func (y *early) drop(tty bool) {
+	if y.spawn.Ahead != nil {
+		y.spawn.Ahead.Wait()
+	}
 	y.f.drop(y.reportW)
 	y.f.drop(y.spawn.Control)
 	// The monitor waits for the terminal until nobody can send it any more.

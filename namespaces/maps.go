@@ -49,7 +49,8 @@ type Maps struct {
 	tools []*tool
 }
 
-// tool is a running newuidmap or newgidmap; pid is 0 when it was reaped.
+// tool is a running newuidmap or newgidmap; pid is 0 when it was reaped, program
+// is nil when another started it.
 type tool struct {
 	name    string
 	pid     int
@@ -76,35 +77,62 @@ func (ids IDs) StartMaps(pid int) *Maps {
 	}
 	defer say.Close()
 	m.said = said
-	m.err = errors.Join(m.start("newuidmap", pid, ids.UIDs, say), m.start("newgidmap", pid, ids.GIDs, say))
+	for _, t := range ids.Tools(pid) {
+		m.err = errors.Join(m.err, m.start(t[0], t[1:], say))
+	}
 	return m
+}
+
+// AdoptMaps is StartMaps for tools that run already.
+func (ids IDs) AdoptMaps(a *raw.Ahead) *Maps {
+	m := &Maps{said: os.NewFile(uintptr(a.Said), "tools")}
+	for _, t := range a.Tools {
+		m.tools = append(m.tools, &tool{name: t.Args[0], pid: t.Pid})
+	}
+	return m
+}
+
+// Tools are the command lines that write the maps of a process: each a path and
+// its arguments, from the name on. nil: it takes none.
+func (ids IDs) Tools(pid int) [][]string {
+	if ids.Mode != Mapped {
+		return nil
+	}
+	list := [][]string{{"newuidmap"}, {"newgidmap"}}
+	for i, ranges := range [][]Range{ids.UIDs, ids.GIDs} {
+		name := list[i][0]
+		path, err := exec.LookPath(name)
+		if err != nil {
+			path = name // that it is gone is told when it is started
+		}
+		line := []string{path, name, strconv.Itoa(pid)}
+		for _, r := range ranges {
+			for _, n := range []uint32{r.Inside, r.Outside, r.Count} {
+				line = append(line, strconv.FormatUint(uint64(n), 10))
+			}
+		}
+		list[i] = line
+	}
+	return list
 }
 
 // start starts a tool without an environment: it needs none, and a locale
 // costs it more files than all the rest. It is a raw child, for which nobody
 // waits until it is executed, as a vfork would.
-func (m *Maps) start(name string, pid int, ranges []Range, stderr *os.File) error {
-	path, err := exec.LookPath(name)
-	if err != nil {
-		return err
-	}
-	args := []string{name, strconv.Itoa(pid)}
-	for _, r := range ranges {
-		args = append(args, fmt.Sprint(r.Inside), fmt.Sprint(r.Outside), fmt.Sprint(r.Count))
-	}
+func (m *Maps) start(path string, args []string, stderr *os.File) error {
 	const size = 64 << 10
 	p := raw.New(size)
 	p.Share()
 	p.Call("place its stderr", unix.SYS_DUP3, int(stderr.Fd()), 2, 0)
-	p.Exec("exec "+name, path, p.Strings(args), p.Strings(nil))
-	p.Fail("exec " + name)
+	p.Exec("exec "+args[0], path, p.Strings(args), p.Strings(nil))
+	p.Fail("exec " + args[0])
 	const none = -1 // its status tells enough
 	child, err := p.Start(0, none)
 	if err != nil {
 		p.Close()
-		return fmt.Errorf("run %s: %w", name, err)
+		return fmt.Errorf("run %s: %w", args[0], err)
 	}
-	m.tools = append(m.tools, &tool{name, child, p})
+	m.tools = append(m.tools, &tool{args[0], child, p})
 	return nil
 }
 
@@ -152,7 +180,9 @@ func (m *Maps) wait(t *tool) error {
 	var ws unix.WaitStatus
 	_, err := unix.Wait4(t.pid, &ws, 0, nil)
 	t.pid = 0
-	t.program.Close()
+	if t.program != nil {
+		t.program.Close()
+	}
 	switch {
 	case err != nil:
 		return fmt.Errorf("wait for %s: %w", t.name, err)

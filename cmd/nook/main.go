@@ -26,6 +26,7 @@ import (
 	"path/filepath"
 
 	"nook/engine"
+	_ "nook/internal/early" // forks the processes of nook run
 )
 
 func main() {

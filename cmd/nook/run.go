@@ -108,9 +108,14 @@ func (s *shell) run(c *cli.Context) error {
 
 // mostlyWaits is for a command that waits for other processes: one thread for
 // its goroutines spares it waking others, a fifth of its time.
-func mostlyWaits() { runtime.GOMAXPROCS(1) }
+func mostlyWaits() {
+	if runtime.GOMAXPROCS(0) > 1 { // internal/early set it for the usual command lines
+		runtime.GOMAXPROCS(1)
+	}
+}
 
 func (s *shell) runDetached(c *cli.Context, o engine.RunOptions) error {
+	mostlyWaits()
 	return work(c.Context, func(ctx context.Context) error {
 		nook, err := s.engine(ctx, c)
 		if err != nil {

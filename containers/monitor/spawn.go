@@ -40,6 +40,9 @@ type Spawn struct {
 	Pid1 *raw.Program
 	// MapSelf are steps that write our own id maps; nil: another writes them.
 	MapSelf func(p *raw.Program)
+	// Ahead is not nil where the monitor was forked already, and is given its
+	// program.
+	Ahead *raw.Ahead
 	// Foreign are descriptors of the command's, closed before pid 1 is forked: it
 	// and the monitor wait for what comes over the other ends, and with a copy
 	// of each other's they would wait for ever when the command was killed.
@@ -95,6 +98,9 @@ func High(fd int) (int, error) {
 // the container's directory, which comes over Control (Send) and means that
 // the id maps are written and that the rest of the program is there.
 func (s *Spawn) Begin(p *raw.Program) {
+	if s.Ahead != nil {
+		s.Ahead.OwnDescriptors(p)
+	}
 	p.Call("begin a session", unix.SYS_SETSID)
 	// Close-on-exec is of no use to who waits before it executes anything: a
 	// program that starts several containers at once would otherwise leave each
@@ -105,6 +111,9 @@ func (s *Spawn) Begin(p *raw.Program) {
 	}
 	if s.MapSelf != nil {
 		s.MapSelf(p)
+	}
+	if s.Ahead != nil {
+		s.Ahead.Outlive(p)
 	}
 	s.pid1 = p.Fork(StepFork, unix.CLONE_NEWPID, s.Pid1).Save()
 	s.dir = p.ReceiveFD("wait for the command", s.Control)

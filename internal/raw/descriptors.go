@@ -6,11 +6,11 @@ import (
 	"os"
 	"slices"
 	"strconv"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
 	"nook/internal/probe"
+	"nook/internal/raw/walk"
 )
 
 // CloseOnExec adds the marking of every descriptor above 2 as close-on-exec:
@@ -69,15 +69,6 @@ func inheritable() []int {
 	return out
 }
 
-// Apart from the list in raw.go: CloseAllBut's and ReceiveFD's.
-const (
-	kindCloseAll kind = 64 + iota
-	kindDescriptor
-)
-
-// kept is how many numbers CloseAllBut takes.
-const kept = 4
-
 // CloseAllBut adds the closing of every descriptor above 2 but these and the
 // report's; a negative number counts for none. Close-on-exec is not enough
 // before paths of an image's choice are used: through /proc/self/fd/N, while
@@ -110,25 +101,22 @@ func (p *Program) CloseOthers(keep ...int) {
 func (p *Program) CloseFrom(lowest int) { p.closeAllBut(closeRangeRefused(), lowest) }
 
 func (p *Program) closeAllBut(refused bool, lowest int, keep ...int) {
-	if len(keep) > kept && p.arena.err == nil {
-		p.arena.err = fmt.Errorf("more than %d descriptors to keep", kept)
+	if len(keep) > walk.Kept && p.arena.err == nil {
+		p.arena.err = fmt.Errorf("more than %d descriptors to keep", walk.Kept)
 	}
-	o := op{kind: kindCloseAll, save: -1, step: p.name("close descriptors")}
-	for i := range kept {
-		o.args[i] = none
+	o := walk.Op{Kind: walk.KindCloseAll, Save: -1, Step: p.name("close descriptors")}
+	for i := range walk.Kept {
+		o.Args[i] = walk.None
 		if i < len(keep) && keep[i] >= 0 {
-			o.args[i] = uintptr(keep[i])
+			o.Args[i] = uintptr(keep[i])
 		}
 	}
 	if refused {
-		o.args[kept] = openMax()
+		o.Args[walk.Kept] = openMax()
 	}
-	o.args[kept+1] = uintptr(lowest)
+	o.Args[walk.Kept+1] = uintptr(lowest)
 	p.add(o)
 }
-
-// none is a number that no descriptor has.
-const none = uintptr(math.MaxUint32)
 
 // openMax is one more than the highest number a descriptor can have.
 func openMax() uintptr {
@@ -138,35 +126,6 @@ func openMax() uintptr {
 		return most
 	}
 	return uintptr(limit.Cur)
-}
-
-// closeAllBut closes the ranges between the kept numbers, or, where args[kept]
-// says how many there can be, one descriptor after the other.
-//
-//go:nosplit
-//go:norace
-func closeAllBut(report uintptr, args *[6]uintptr) {
-	for low := args[kept+1]; low < none; {
-		next := none
-		if report >= low {
-			next = report
-		}
-		for i := range kept {
-			if args[i] >= low && args[i] < next {
-				next = args[i]
-			}
-		}
-		if args[kept] == 0 {
-			if next > low {
-				syscall.RawSyscall6(unix.SYS_CLOSE_RANGE, low, next-1, 0, 0, 0, 0)
-			}
-		} else {
-			for fd := low; fd < next && fd < args[kept]; fd++ {
-				syscall.RawSyscall6(unix.SYS_CLOSE, fd, 0, 0, 0, 0, 0)
-			}
-		}
-		low = next + 1
-	}
 }
 
 // ReceiveFD adds the wait for a message with a descriptor (unix(7),
@@ -180,6 +139,6 @@ func (p *Program) ReceiveFD(name string, sock int) Reg {
 	// struct msghdr { name, namelen, iov, iovlen, control, controllen, flags }
 	msg := p.Words(0, 0, uintptr(iov), 1, uintptr(control), uintptr(unix.CmsgSpace(4)), 0)
 	p.Call(name, unix.SYS_RECVMSG, sock, msg, unix.MSG_CMSG_CLOEXEC)
-	step := p.add(op{kind: kindDescriptor, save: -1, step: p.name(name), args: [6]uintptr{uintptr(fd)}})
+	step := p.add(walk.Op{Kind: walk.KindDescriptor, Save: -1, Step: p.name(name), Args: [6]uintptr{uintptr(fd)}})
 	return step.Save()
 }

@@ -27,6 +27,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"nook/internal/raw/walk"
 )
 
 // DefaultSize is enough for some hundreds of steps with short strings, in
@@ -37,46 +39,12 @@ const DefaultSize = 1 << 20
 // again and again as it grows.
 const usualSteps = 128
 
-// Reg is a register of the child: the place of a call's result, usable as an
+// Reg is a register of the Child: the place of a call's result, usable as an
 // argument of later calls. A forked child of the child begins with a copy.
 type Reg int
 
-// registers is how many a child has.
-const registers = 32
-
 // Addr is an address of memory in the program's arena.
 type Addr uintptr
-
-type kind uint8
-
-const (
-	kindCall kind = iota
-	kindFork
-	kindExec
-	kindWait
-	kindLate
-	kindFail
-	kindSame
-	kindDiffers
-)
-
-// op is one step as the child reads it. It holds no Go pointer.
-type op struct {
-	nr     uintptr
-	args   [6]uintptr
-	child  uintptr // kindFork: first op of the child; kindLate: address of a word with it
-	stack  uintptr // kindFork: the child's, if it shares our memory
-	ignore [4]uint16
-	onOK   int32 // steps to skip when this one succeeded
-	onErr  int32 // with orElse: steps to skip when it did not
-	step   uint32
-	kind   kind
-	regs   uint8 // bit i: args[i] is a register
-	save   int8  // register of the result, -1: none
-	quiet  bool  // any error is ignored
-	orElse bool  // any error goes on to another way, onErr steps ahead
-	last   bool  // no step after this one
-}
 
 // arena is memory that parent and child share.
 type arena struct {
@@ -84,13 +52,13 @@ type arena struct {
 	used int
 	err  error
 	// stacks are those of children that may share our memory.
-	stacks []*stack
+	stacks []*walk.Stack
 }
 
 // Program is a list of steps. It is built by one goroutine and started once.
 type Program struct {
 	arena  *arena
-	ops    []op
+	ops    []walk.Op
 	names  *[]string // step number to name, shared by all parts
 	sealed bool
 	next   Reg
@@ -155,7 +123,7 @@ func (p *Program) Space(n int) Addr { return addressOf(p.arena.alloc(n)) }
 
 // Put copies b to an address that Space or Bytes gave.
 func (p *Program) Put(at Addr, b []byte) {
-	copy(unsafe.Slice((*byte)(pointer(uintptr(at))), len(b)), b)
+	copy(unsafe.Slice((*byte)(walk.Pointer(uintptr(at))), len(b)), b)
 }
 
 // String copies s and a NUL into the program's memory.
@@ -204,22 +172,22 @@ type Step struct {
 // copy). A call that returns an error ends the child with a report that bears
 // name, unless Ignore or Or say otherwise.
 func (p *Program) Call(name string, nr uintptr, args ...any) *Step {
-	o := op{nr: nr, save: -1, step: p.name(name)}
+	o := walk.Op{NR: nr, Save: -1, Step: p.name(name)}
 	for i, a := range args {
 		switch v := a.(type) {
 		case int:
-			o.args[i] = uintptr(v)
+			o.Args[i] = uintptr(v)
 		case uintptr:
-			o.args[i] = v
+			o.Args[i] = v
 		case Addr:
-			o.args[i] = uintptr(v)
+			o.Args[i] = uintptr(v)
 		case Reg:
-			o.args[i] = uintptr(v)
-			o.regs |= 1 << i
+			o.Args[i] = uintptr(v)
+			o.Regs |= 1 << i
 		case string:
-			o.args[i] = uintptr(p.String(v))
+			o.Args[i] = uintptr(p.String(v))
 		case []byte:
-			o.args[i] = uintptr(p.Bytes(v))
+			o.Args[i] = uintptr(p.Bytes(v))
 		default:
 			if p.arena.err == nil {
 				p.arena.err = fmt.Errorf("step %q: argument %d is a %T", name, i, a)
@@ -234,9 +202,9 @@ func (p *Program) name(s string) uint32 {
 	return uint32(len(*p.names) - 1)
 }
 
-func (p *Program) add(o op) *Step {
+func (p *Program) add(o walk.Op) *Step {
 	if p.ops == nil {
-		p.ops = make([]op, 0, usualSteps)
+		p.ops = make([]walk.Op, 0, usualSteps)
 	}
 	p.ops = append(p.ops, o)
 	return &Step{p, len(p.ops) - 1}
@@ -244,7 +212,7 @@ func (p *Program) add(o op) *Step {
 
 // Ignore lets the child go on after these errors.
 func (s *Step) Ignore(errs ...unix.Errno) *Step {
-	copy(s.p.ops[s.i].ignore[:], toUint16(errs))
+	copy(s.p.ops[s.i].Ignore[:], toUint16(errs))
 	return s
 }
 
@@ -258,7 +226,7 @@ func toUint16(errs []unix.Errno) []uint16 {
 
 // IgnoreAll lets the child go on after any error.
 func (s *Step) IgnoreAll() *Step {
-	s.p.ops[s.i].quiet = true
+	s.p.ops[s.i].Quiet = true
 	return s
 }
 
@@ -270,14 +238,14 @@ func (s *Step) Save() Reg {
 }
 
 // SaveTo keeps the result in a register that is used again.
-func (s *Step) SaveTo(r Reg) { s.p.ops[s.i].save = int8(r) }
+func (s *Step) SaveTo(r Reg) { s.p.ops[s.i].Save = int8(r) }
 
 // Register takes a register for SaveTo.
 func (p *Program) Register() Reg {
 	r := p.next
 	p.next++
-	if r >= registers && p.arena.err == nil {
-		p.arena.err = fmt.Errorf("more than %d registers", registers)
+	if r >= walk.Registers && p.arena.err == nil {
+		p.arena.err = fmt.Errorf("more than %d walk.Registers", walk.Registers)
 	}
 	return r
 }
@@ -292,54 +260,54 @@ func (p *Program) Or(try, otherwise func()) {
 	otherwise()
 	skip := int32(len(p.ops) - end)
 	for i := first; i < end; i++ {
-		p.ops[i].orElse = true
-		p.ops[i].onErr = int32(end - i - 1)
+		p.ops[i].OrElse = true
+		p.ops[i].OnErr = int32(end - i - 1)
 	}
 	if end > first {
-		p.ops[end-1].onOK = skip
+		p.ops[end-1].OnOK = skip
 	}
 }
 
 // Fork adds a clone(2) with these flags (SIGCHLD is added); the child runs
 // part, the forking process goes on. The pid is the step's result.
 func (p *Program) Fork(name string, flags uintptr, part *Program) *Step {
-	return p.add(op{kind: kindFork, nr: unix.SYS_CLONE, save: -1, step: p.name(name),
-		args: [6]uintptr{flags | uintptr(unix.SIGCHLD)}, child: part.seal(), stack: uintptr(unsafe.Pointer(p.arena.stack()))})
+	return p.add(walk.Op{Kind: walk.KindFork, NR: unix.SYS_CLONE, Save: -1, Step: p.name(name),
+		Args: [6]uintptr{flags | uintptr(unix.SIGCHLD)}, Child: part.seal(), Stack: uintptr(unsafe.Pointer(p.arena.stack()))})
 }
 
 // ForkTelling is Fork with CLONE_PARENT_SETTID among the flags: the pid is
 // also written to address, which the parent of the whole program can read.
 func (p *Program) ForkTelling(name string, flags uintptr, address Addr, part *Program) *Step {
 	s := p.Fork(name, flags, part)
-	p.ops[s.i].args[2] = uintptr(address)
+	p.ops[s.i].Args[2] = uintptr(address)
 	return s
 }
 
 // Int32 is the word at an address that Space gave, as long as the program is
 // not closed.
-func (p *Program) Int32(at Addr) *int32 { return (*int32)(pointer(uintptr(at))) }
+func (p *Program) Int32(at Addr) *int32 { return (*int32)(walk.Pointer(uintptr(at))) }
 
 // Wait adds a read(2) of one byte. The end of the file is reported as
 // ECANCELED: who should have written is gone.
 func (p *Program) Wait(name string, fd int) *Step {
-	return p.add(op{kind: kindWait, nr: unix.SYS_READ, save: -1, step: p.name(name),
-		args: [6]uintptr{uintptr(fd), uintptr(p.Space(1)), 1}})
+	return p.add(walk.Op{Kind: walk.KindWait, NR: unix.SYS_READ, Save: -1, Step: p.name(name),
+		Args: [6]uintptr{uintptr(fd), uintptr(p.Space(1)), 1}})
 }
 
 // Same goes on only if the word at address holds value, Differs only if it
 // doesn't. Otherwise that is an error as of a system call, EAGAIN: for use in
 // the first way of Or.
 func (p *Program) Same(name string, address Addr, value uint64) {
-	p.compare(kindSame, name, address, value)
+	p.compare(walk.KindSame, name, address, value)
 }
 
 // Differs is the opposite of Same.
 func (p *Program) Differs(name string, address Addr, value uint64) {
-	p.compare(kindDiffers, name, address, value)
+	p.compare(walk.KindDiffers, name, address, value)
 }
 
-func (p *Program) compare(k kind, name string, address Addr, value uint64) {
-	p.add(op{kind: k, save: -1, step: p.name(name), args: [6]uintptr{uintptr(address), uintptr(value)}})
+func (p *Program) compare(k walk.Kind, name string, address Addr, value uint64) {
+	p.add(walk.Op{Kind: k, Save: -1, Step: p.name(name), Args: [6]uintptr{uintptr(address), uintptr(value)}})
 }
 
 // Late is a place in a program whose steps the parent writes while the child
@@ -352,7 +320,7 @@ type Late struct {
 // Late adds the place; it must be the last step of its list.
 func (p *Program) Late(name string) *Late {
 	slot := p.Words(0)
-	p.add(op{kind: kindLate, save: -1, step: p.name(name), child: uintptr(slot)})
+	p.add(walk.Op{Kind: walk.KindLate, Save: -1, Step: p.name(name), Child: uintptr(slot)})
 	part := p.Part()
 	return &Late{slot, part}
 }
@@ -367,7 +335,7 @@ func (l *Late) Seal() error {
 	if err := l.part.arena.err; err != nil {
 		return err
 	}
-	*(*uintptr)(pointer(uintptr(l.slot))) = first
+	*(*uintptr)(walk.Pointer(uintptr(l.slot))) = first
 	return nil
 }
 
@@ -376,13 +344,13 @@ func (l *Late) Seal() error {
 // missing is remembered and goes on too. Any other error is reported. After
 // the last candidate stands Fail.
 func (p *Program) Exec(name, path string, argv, envp Addr) {
-	p.add(op{kind: kindExec, nr: unix.SYS_EXECVE, save: -1, step: p.name(name),
-		args: [6]uintptr{uintptr(p.String(path)), uintptr(argv), uintptr(envp)}})
+	p.add(walk.Op{Kind: walk.KindExec, NR: unix.SYS_EXECVE, Save: -1, Step: p.name(name),
+		Args: [6]uintptr{uintptr(p.String(path)), uintptr(argv), uintptr(envp)}})
 }
 
 // Fail adds the end: report the remembered error, or ENOENT.
 func (p *Program) Fail(name string) {
-	p.add(op{kind: kindFail, save: -1, step: p.name(name)})
+	p.add(walk.Op{Kind: walk.KindFail, Save: -1, Step: p.name(name)})
 }
 
 // seal copies the list to the program's memory, after which it can't grow.
@@ -390,11 +358,11 @@ func (p *Program) seal() uintptr {
 	if len(p.ops) == 0 {
 		p.Fail("nothing to do")
 	}
-	p.ops[len(p.ops)-1].last = true
-	size := int(unsafe.Sizeof(op{}))
+	p.ops[len(p.ops)-1].Last = true
+	size := int(unsafe.Sizeof(walk.Op{}))
 	m := p.arena.alloc(size * len(p.ops))
 	for i := range p.ops {
-		*(*op)(unsafe.Pointer(&m[i*size])) = p.ops[i]
+		*(*walk.Op)(unsafe.Pointer(&m[i*size])) = p.ops[i]
 	}
 	p.sealed = true
 	return uintptr(addressOf(m))
@@ -411,7 +379,7 @@ func (p *Program) seal() uintptr {
 // (KeepDumpable); where it is undumpable already, the child gets a copy.
 func (p *Program) Share() {
 	on, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
-	p.shares = err == nil && on == 1 && !raceDetector
+	p.shares = err == nil && on == 1 && !walk.RaceDetector
 }
 
 // KeepDumpable adds what a change of user or group asks for: see Share. p is a
@@ -447,13 +415,13 @@ func (p *Program) fork(flags, first, report uintptr) (pid uintptr, errno syscall
 		if p.arena.err != nil {
 			return 0, unix.E2BIG
 		}
-		switch pid, errno = share(flags, s, first, report); errno {
+		switch pid, errno = walk.Share(flags, s, first, report); errno {
 		case unix.ENOSYS, unix.EPERM, unix.EINVAL:
 		default:
 			return pid, errno
 		}
 	}
-	return fork(flags|uintptr(unix.SIGCHLD), first, report)
+	return walk.Fork(flags|uintptr(unix.SIGCHLD), first, report)
 }
 
 // Name is what step i of the program is called, in all of its parts.

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"nook/internal/raw/walk"
 )
 
 // start runs the program with a report pipe and waits for its end.
@@ -66,7 +68,7 @@ func TestReportNamesTheStepAndTheErrno(t *testing.T) {
 	p.Call("enter nowhere", unix.SYS_CHDIR, "/nowhere/at/all")
 	shell(p, "exit 0")
 	ws, e := start(t, p, 0)
-	if e == nil || e.Step != "enter nowhere" || !errors.Is(e, unix.ENOENT) || ws.ExitStatus() != exitStatus {
+	if e == nil || e.Step != "enter nowhere" || !errors.Is(e, unix.ENOENT) || ws.ExitStatus() != walk.ExitStatus {
 		t.Fatalf("got status %v, report %v", ws.ExitStatus(), e)
 	}
 }
@@ -125,7 +127,7 @@ func TestForkedChildRunsItsPart(t *testing.T) {
 	if e != nil || ws.ExitStatus() != 8 {
 		t.Fatalf("got status %d, report %v", ws.ExitStatus(), e)
 	}
-	if got := unix.WaitStatus(*(*uint32)(pointer(uintptr(status)))); got.ExitStatus() != 7 {
+	if got := unix.WaitStatus(*(*uint32)(walk.Pointer(uintptr(status)))); got.ExitStatus() != 7 {
 		t.Fatalf("the forked child ended with %d, want 7", got.ExitStatus())
 	}
 }
@@ -230,8 +232,8 @@ func TestWaitEndsWithTheWriter(t *testing.T) {
 		t.Errorf("got report %v %v %v, want ECANCELED", rep, ok, err)
 	}
 	var ws unix.WaitStatus
-	if _, err := unix.Wait4(pid, &ws, 0, nil); err != nil || ws.ExitStatus() != exitStatus {
-		t.Fatalf("got status %d, %v, want %d", ws.ExitStatus(), err, exitStatus)
+	if _, err := unix.Wait4(pid, &ws, 0, nil); err != nil || ws.ExitStatus() != walk.ExitStatus {
+		t.Fatalf("got status %d, %v, want %d", ws.ExitStatus(), err, walk.ExitStatus)
 	}
 }
 

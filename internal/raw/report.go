@@ -7,9 +7,12 @@ import (
 	"io"
 
 	"golang.org/x/sys/unix"
+
+	"nook/internal/raw/walk"
 )
 
-const reportSize = 8
+// ErrInterpreter in a Report's Errno: see walk.
+const ErrInterpreter = walk.ErrInterpreter
 
 // Report says which step of a program met which error.
 type Report struct {
@@ -21,7 +24,7 @@ type Report struct {
 // without a byte means that every process that held the writing end has
 // executed something else: ok is false and err nil.
 func ReadReport(r io.Reader) (rep Report, ok bool, err error) {
-	var b [reportSize]byte
+	var b [walk.ReportSize]byte
 	switch _, err := io.ReadFull(r, b[:]); {
 	case errors.Is(err, io.EOF):
 		return Report{}, false, nil

@@ -6,12 +6,14 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"nook/internal/raw/walk"
 )
 
 // ways runs a test with children that share our memory and with those that
 // have a copy.
 func ways(t *testing.T, test func(t *testing.T, share bool)) {
-	if !raceDetector {
+	if !walk.RaceDetector {
 		t.Run("shared", func(t *testing.T) { test(t, true) })
 	}
 	t.Run("copied", func(t *testing.T) { test(t, false) })

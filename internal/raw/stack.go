@@ -1,37 +1,15 @@
 package raw
 
-import (
-	"sync/atomic"
-	"unsafe"
-)
-
-// stack is where a child runs that shares our memory. It lies in the arena.
-// All that such a child calls is nosplit, which the linker holds to less than
-// 800 bytes.
-type stack struct {
-	room  [2048]byte
-	frame [4]uintptr // what the child finds: see cloneOnto
-	mask  uint64     // the signal mask that it is to have
-	// living is not 0 while the child runs steps: the kernel resets it when it
-	// ends or executes something (CLONE_CHILD_CLEARTID).
-	living uint32
-	args   cloneArgs
-}
-
-// cloneArgs is struct clone_args of clone3(2), in its first version.
-type cloneArgs struct {
-	flags, pidfd, childTID, parentTID, signal, stack, stackSize, tls uint64
-}
+import "nook/internal/raw/walk"
 
 // stack makes one for each fork.
-func (a *arena) stack() *stack {
-	const align = 16 // as both machines want it
-	m := a.alloc(int(unsafe.Sizeof(stack{})) + align)
+func (a *arena) stack() *walk.Stack {
+	m := a.alloc(walk.Size + walk.Align)
 	if a.err != nil {
 		return nil
 	}
-	at := (addressOf(m) + align - 1) &^ (align - 1)
-	s := (*stack)(pointer(uintptr(at)))
+	at := (addressOf(m) + walk.Align - 1) &^ (walk.Align - 1)
+	s := (*walk.Stack)(walk.Pointer(uintptr(at)))
 	a.stacks = append(a.stacks, s)
 	return s
 }
@@ -40,18 +18,9 @@ func (a *arena) stack() *stack {
 // parts before wholes; the one who forks must be looked at before the forked.
 func (a *arena) walked() bool {
 	for i := len(a.stacks) - 1; i >= 0; i-- {
-		if atomic.LoadUint32(&a.stacks[i].living) != 0 {
+		if a.stacks[i].Living() {
 			return true
 		}
 	}
 	return false
-}
-
-// fill writes what the child finds. A word is left out: the return address of
-// some machines.
-//
-//go:nosplit
-//go:norace
-func (s *stack) fill(first, report uintptr) {
-	s.frame[1], s.frame[2], s.frame[3] = first, report, uintptr(unsafe.Pointer(&s.mask))
 }

@@ -1,5 +1,0 @@
-//go:build !race
-
-package raw
-
-const raceDetector = false

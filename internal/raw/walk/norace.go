@@ -1,0 +1,6 @@
+//go:build !race
+
+package walk
+
+// RaceDetector is explained in race.go.
+const RaceDetector = false
