@@ -69,7 +69,10 @@ func (w *worker) Run(ctx context.Context, below build.State, spec build.RunSpec,
 	if err := r.tidy(ctx); err != nil {
 		return state, err
 	}
-	return w.place(ctx, st, below, layers.Meta{Made: &layers.Made{Time: stepTime(spec.Epoch)}})
+	// What belongs to other ids behind a closed directory is counted when the
+	// layer is packed.
+	size, _ := countFiles(ctx, filepath.Join(st.dir, "fs"))
+	return w.place(ctx, st, below, layers.Meta{Bytes: size, Made: &layers.Made{Time: stepTime(spec.Epoch)}})
 }
 
 // stepTime is when a step was made, for the image's history.

@@ -33,6 +33,7 @@ type VolumeUsage struct {
 // DiskUsage is what nook takes of the disk.
 type DiskUsage struct {
 	Images, Containers, Volumes Usage
+	BuildCache                  Usage // without what images have too
 	ImageList                   []ImageUsage
 	ContainerList               []Summary
 	VolumeList                  []VolumeUsage
@@ -64,7 +65,8 @@ func (e *Engine) DiskUsage(ctx context.Context) (*DiskUsage, error) {
 		return nil, err
 	}
 	e.imageUsage(u, list, users)
-	return u, nil
+	u.BuildCache, err = e.buildUsage(ctx)
+	return u, err
 }
 
 // volumeUsage counts volumes. Those whose records are damaged are system check's.

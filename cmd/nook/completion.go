@@ -180,7 +180,7 @@ func (s *shell) values(o option, verb string) []string {
 	case "signal", "stop-signal":
 		return []string{"HUP", "INT", "QUIT", "KILL", "USR1", "USR2", "TERM", "STOP", "CONT", "WINCH"}
 	case "type":
-		return []string{"container", "image"}
+		return []string{"container", "image", "volume"}
 	case "filter":
 		return filterWords(verb)
 	case "root", "cidfile", "env-file", "label-file", "input", "output", "volume", "entrypoint":
@@ -194,10 +194,13 @@ func filterWords(verb string) []string {
 		"ps": {"ancestor=", "before=", "exited=", "health=healthy", "health=none", "health=starting", "health=unhealthy", "id=", "label=", "name=",
 			"network=", "since=", "status=created", "status=exited", "status=paused", "status=restarting", "status=running", "volume="},
 		"events":          {"container=", "event=", "image=", "label=", "type=container", "type=image"},
+		"builder prune":   {"until="},
 		"container prune": {"label=", "label!=", "until="},
 		"images":          {"before=", "dangling=true", "dangling=false", "label=", "label!=", "reference=", "since=", "until="},
 		"image prune":     {"dangling=true", "dangling=false", "label=", "label!=", "until="},
 		"system prune":    {"label=", "label!=", "until="},
+		"volume ls":       {"dangling=true", "dangling=false", "driver=local", "label=", "label!=", "name="},
+		"volume prune":    {"all=true", "label=", "label!="},
 	}
 	return append(known[verb], noSpace)
 }
@@ -224,10 +227,13 @@ func things(ctx context.Context, nook backend, v verb, n int) []string {
 	if strings.Contains(kind, "IMAGE") || strings.Contains(kind, "NAME|ID") || strings.Contains(kind, "REPOSITORY") {
 		out = append(out, imageNames(ctx, nook)...)
 	}
+	if strings.Contains(kind, "VOLUME") {
+		out = append(out, volumeNames(ctx, nook)...)
+	}
 	if colon {
 		out = append(out, noSpace)
 	}
-	if plain := strings.Trim(kind, "[.]"); colon || plain == "COMMAND" || plain == "ARG" || strings.Contains(plain, "file") {
+	if plain := strings.Trim(kind, "[.]"); colon || plain == "COMMAND" || plain == "ARG" || strings.Contains(strings.ToLower(plain), "file") {
 		out = append(out, filesToo)
 	}
 	return out
@@ -258,6 +264,15 @@ func containerNames(ctx context.Context, nook backend, verb string) []string {
 		if useful {
 			out = append(out, c.Name)
 		}
+	}
+	return out
+}
+
+func volumeNames(ctx context.Context, nook backend) []string {
+	all, _ := nook.Volumes(ctx, engine.VolumeFilter{}) // what is there without the damaged ones
+	var out []string
+	for _, v := range all {
+		out = append(out, v.Name)
 	}
 	return out
 }

@@ -67,7 +67,7 @@ func (s *shell) df(c *cli.Context) error {
 		}
 		rows := []dfRow{
 			newDfRow("Images", u.Images), newDfRow("Containers", u.Containers),
-			newDfRow("Local Volumes", u.Volumes), newDfRow("Build Cache", engine.Usage{}),
+			newDfRow("Local Volumes", u.Volumes), newDfRow("Build Cache", u.BuildCache),
 		}
 		return writeRows(s.stdout, readFormat(c.String("format"), dfTable), dfHeaders(), rows)
 	})

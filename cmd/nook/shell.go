@@ -25,6 +25,7 @@ type backend interface {
 	shower
 	watcher
 	builder
+	cachePruner
 	Load(context.Context, engine.LoadOptions) ([]images.Image, error)
 	Import(context.Context, engine.ImportOptions) (images.Image, error)
 	Pull(ctx context.Context, name string, o engine.PullOptions) ([]engine.Pulled, error)

@@ -48,6 +48,7 @@ func verbs() []verb {
 		saveVerb(),
 		historyVerb(),
 		imagePruneVerb(),
+		builderPruneVerb(),
 		manifestInspectVerb(),
 		dfVerb(),
 		systemPruneVerb(),
