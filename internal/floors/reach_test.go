@@ -135,6 +135,20 @@ func TestInsideReachesNothingHeavy(t *testing.T) {
 	}
 }
 
+func TestBinaryReachesNoTestsModule(t *testing.T) {
+	r := newReach(t)
+	if err := r.walk(module+"/cmd/nook", ""); err != nil {
+		t.Fatal(err)
+	}
+	for what := range r.seen {
+		for _, m := range testsOnly {
+			if what == m || strings.HasPrefix(what, m+"/") {
+				t.Errorf("%s is reached: %s", what, r.path(what))
+			}
+		}
+	}
+}
+
 func TestReachFollowsModulesAndTheStandardLibrary(t *testing.T) {
 	r := newReach(t)
 	// expvar stands on net/http, which stands on a vendored package.

@@ -85,6 +85,13 @@ var (
 	heavy  = []string{"net/http", "github.com/urfave/cli/v2", "text/template", "html/template"}
 )
 
+// testsOnly are modules that tests hold nook against. What is in the binary is
+// paid by every start.
+var testsOnly = []string{
+	"github.com/google/go-containerregistry", "github.com/distribution/reference",
+	"github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest",
+}
+
 // speakers may print to standard output and end the process: the command, and
 // what the tests are made of. pid1 ends processes as its trade. (os.Stderr alone
 // is no breach: the monitor and the reaper are processes with one of their own.)
