@@ -57,9 +57,27 @@ type ExecRequest struct {
 	Cols       uint16   `json:"cols,omitempty"`
 }
 
+// What a monitor refuses a Request for.
+var (
+	// ErrNotRunning says that a container doesn't run.
+	ErrNotRunning = errors.New("container is not running")
+	// ErrPaused says that it is paused, which hinders what was asked;
+	// ErrAlreadyPaused and ErrNotPaused answer pause and unpause.
+	ErrPaused        = errors.New("is paused")
+	ErrAlreadyPaused = errors.New("is already paused")
+	ErrNotPaused     = errors.New("is not paused")
+)
+
+// causes are the errors that keep what they are on their way through a socket,
+// by names that never change: a monitor may be of another version.
+func causes() map[string]error {
+	return map[string]error{"not running": ErrNotRunning, "paused": ErrPaused, "already paused": ErrAlreadyPaused, "not paused": ErrNotPaused}
+}
+
 // Result answers a Request.
 type Result struct {
 	Error    string     `json:"error,omitempty"`
+	Cause    string     `json:"cause,omitempty"` // of causes; "": none of them, or an older monitor
 	Hint     string     `json:"hint,omitempty"`
 	Errno    unix.Errno `json:"errno,omitempty"`
 	Code     int        `json:"code,omitempty"` // of an error: the exit code that docker gives
@@ -71,7 +89,7 @@ func (r Result) Err() error {
 	if r.Error == "" {
 		return nil
 	}
-	var err error = &remoteError{r.Error, r.Errno}
+	var err error = &remoteError{r.Error, r.Errno, causes()[r.Cause]}
 	if r.Hint != "" {
 		err = hint.Wrap(err, r.Hint)
 	}
@@ -88,23 +106,33 @@ func Failed(err error) Result {
 	if errors.As(err, &errno) {
 		r.Errno = errno
 	}
+	for name, cause := range causes() {
+		if errors.Is(err, cause) {
+			r.Cause = name
+		}
+	}
 	return r
 }
 
 // remoteError is an error that came through a socket: its text, and its errno
-// for errors.Is.
+// and cause for errors.Is.
 type remoteError struct {
 	text  string
 	errno unix.Errno
+	cause error
 }
 
 func (e *remoteError) Error() string { return e.text }
 
-func (e *remoteError) Unwrap() error {
-	if e.errno == 0 {
-		return nil
+func (e *remoteError) Unwrap() []error {
+	var all []error
+	if e.errno != 0 {
+		all = append(all, e.errno)
 	}
-	return e.errno
+	if e.cause != nil {
+		all = append(all, e.cause)
+	}
+	return all
 }
 
 // ErrNoMonitor says that nobody answers for a container: it ended, or its

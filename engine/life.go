@@ -131,7 +131,7 @@ func (e *Engine) Start(ctx context.Context, nameOrID string) error {
 func (e *Engine) unlessPaused(nameOrID string) error {
 	_, state, err := e.live(nameOrID)
 	if err == nil && state.Status == containers.Paused {
-		err = hint.Errorf("nook unpause "+nameOrID, "start container %s: it is paused", nameOrID)
+		err = hint.Errorf("nook unpause "+nameOrID, "start container %s: it %w", nameOrID, containers.ErrPaused)
 	}
 	return err
 }
@@ -237,7 +237,7 @@ func (e *Engine) live(nameOrID string) (containers.Container, containers.State, 
 }
 
 // ErrNotRunning says that a container doesn't run.
-var ErrNotRunning = errors.New("container is not running")
+var ErrNotRunning = containers.ErrNotRunning
 
 // ask sends a request to the monitor of a container that runs.
 func (e *Engine) ask(ctx context.Context, nameOrID string, r containers.Request) error {
@@ -390,7 +390,7 @@ func (e *Engine) Attach(ctx context.Context, nameOrID string, streams Streams) (
 		return 0, err
 	}
 	if state.Status == containers.Paused {
-		return 0, hint.Errorf("nook unpause it first", "container %s is paused", nameOrID)
+		return 0, hint.Errorf("nook unpause it first", "container %s %w", nameOrID, containers.ErrPaused)
 	}
 	cfg, err := ct.Config()
 	if err != nil {

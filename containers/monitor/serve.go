@@ -3,7 +3,6 @@ package monitor
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -20,9 +19,6 @@ import (
 // What a monitor does for those who connect. A connection begins with Hello
 // and one Request; the first one, which the command that started the container
 // holds, is attached at once.
-
-// errNotRunning answers who wants something of a container between two runs.
-var errNotRunning = errors.New("container is not running")
 
 func hello() []byte { return encode(map[string]int{"version": frame.Version}) }
 
@@ -175,8 +171,9 @@ func (m *monitor) running() (*life, error) {
 	return m.life, nil
 }
 
+// notRunning answers who wants something of a container between two runs.
 func (m *monitor) notRunning() error {
-	return hint.Errorf("see nook ps -a", "container %s: %w", m.config.Name, errNotRunning)
+	return hint.Errorf("see nook ps -a", "container %s: %w", m.config.Name, containers.ErrNotRunning)
 }
 
 // awake is running for what a paused container can't do.
@@ -188,7 +185,7 @@ func (m *monitor) awake() (*life, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if l.paused {
-		return nil, hint.Errorf("nook unpause "+m.config.Name, "container %s is paused", m.config.Name)
+		return nil, hint.Errorf("nook unpause "+m.config.Name, "container %s %w", m.config.Name, containers.ErrPaused)
 	}
 	return l, nil
 }

@@ -143,7 +143,7 @@ func (m *monitor) pause() error {
 	m.pausing.Lock()
 	defer m.pausing.Unlock()
 	if l.paused {
-		return hint.Errorf("nook unpause "+m.config.Name, "container %s is already paused", m.config.Name)
+		return hint.Errorf("nook unpause "+m.config.Name, "container %s %w", m.config.Name, containers.ErrAlreadyPaused)
 	}
 	self, err := containers.Self()
 	if err != nil {
@@ -171,7 +171,7 @@ func (m *monitor) unpause() error {
 	m.pausing.Lock()
 	defer m.pausing.Unlock()
 	if !l.paused {
-		return hint.Errorf("see nook ps", "container %s is not paused", m.config.Name)
+		return hint.Errorf("see nook ps", "container %s %w", m.config.Name, containers.ErrNotPaused)
 	}
 	if err := l.pauser.Resume(); err != nil {
 		return err
