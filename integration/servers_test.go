@@ -183,6 +183,24 @@ func TestDebianPostgres(t *testing.T) {
 		h.run(t, "nook", "stop", "db")
 		h.run(t, "nook", "rm", "db")
 		h.run(t, "nook", "run", "--rm", "--entrypoint", "test", "postgres:15", "!", "-e", testenv.PostgresData+"/PG_VERSION")
+
+		// What is in a volume outlives the container, and another reads it.
+		data := "pgdata:" + testenv.PostgresData
+		h.run(t, "nook", "run", "-d", "--name", "db", "--stop-timeout", "60", "-v", data, "postgres:15")
+		ups(1)
+		psql("create table kept as select n from generate_series(1, 100) n")
+		want(t, "a second container", h.run(t, "nook", "run", "--rm", "-v", data+":ro", "--entrypoint", "cat", "postgres:15",
+			testenv.PostgresData+"/PG_VERSION"), "15\n")
+		if said, code := h.answer(t, "nook", "volume", "rm", "pgdata"); code == 0 {
+			t.Errorf("volume rm of a volume in use: %s", said)
+		}
+		h.run(t, "nook", "stop", "db")
+		h.run(t, "nook", "rm", "-v", "db")
+		h.run(t, "nook", "run", "-d", "--name", "db", "--stop-timeout", "60", "-v", data, "postgres:15")
+		ups(1)
+		want(t, "data in a volume after rm and run", psql("select count(*), sum(n) from kept"), "100|5050\n")
+		h.run(t, "nook", "rm", "-f", "db")
+		h.run(t, "nook", "volume", "rm", "pgdata")
 	})
 }
 
