@@ -56,7 +56,9 @@ func onlyChild(pid int) int {
 }
 
 // executes waits until pid 1 has executed the entrypoint, which closes the last
-// writing end of the report. Anything else is the monitor's to tell.
+// writing end of the report. Anything else is the monitor's to tell, and so is
+// everything once it speaks: it reads the report too, but not before it has said
+// Hello.
 func (s *started) executes(ctx context.Context) bool {
 	const look = 100 // ms, between two looks at ctx
 	fds := []unix.PollFd{{Fd: int32(s.reportFD), Events: unix.POLLIN}, {Fd: int32(s.socket), Events: unix.POLLRDHUP}}
@@ -70,8 +72,8 @@ func (s *started) executes(ctx context.Context) bool {
 			return false
 		case fds[0].Revents != 0:
 			// A monitor that is killed closes its connection before pid 1 dies.
-			n, err := unix.Poll(fds[1:], 0)
-			return n == 0 && err == nil
+			_, _, err := unix.Recvfrom(s.socket, make([]byte, 1), unix.MSG_PEEK|unix.MSG_DONTWAIT)
+			return errors.Is(err, unix.EAGAIN)
 		}
 	}
 	return false

@@ -8,6 +8,7 @@ import (
 
 	"nook/containers"
 	"nook/containers/events"
+	"nook/internal/hint"
 )
 
 // TestForetold: run -d is back before its container's monitor listens; whoever
@@ -85,4 +86,16 @@ func beginSilently(t *testing.T, e *Engine) string {
 		t.Fatalf("foretold %v, want it and an entrypoint that executes", s.foretold)
 	}
 	return h.ID
+}
+
+// TestForetoldInVain: an entrypoint that could not be executed is told as such,
+// also when the monitor was first to read the report.
+func TestForetoldInVain(t *testing.T) {
+	e := loaded(t, "single", nil)
+	for range 20 {
+		_, err := e.RunDetached(t.Context(), RunOptions{Image: "busybox", Command: []string{"/etc/passwd"}})
+		if hint.Code(err) != hint.ExitCannotRun {
+			t.Fatalf("got %v, want that it can't be executed", err)
+		}
+	}
 }

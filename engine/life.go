@@ -70,13 +70,14 @@ func (e *Engine) begin(ctx context.Context, h held) error {
 		return err
 	}
 	defer s.close()
-	if s.foretold && s.executes(ctx) {
+	ended := false
+	if !s.foretold || !s.executes(ctx) {
+		ended, err = s.runs(ctx)
+	}
+	if s.foretold && err == nil {
 		e.event("start", h.cfg)
 		_ = frame.Write(s.control, frame.Begun, nil) // one that is gone needs no word
-		reap(s)
-		return nil
 	}
-	ended, err := s.runs(ctx)
 	if err != nil && ctx.Err() == nil || ended && !h.cfg.Restart.Wanted() {
 		s.wait() // then its last state is there to be read
 	} else {
