@@ -56,6 +56,7 @@ func startAgain(args []string, begun func(pid int) error) (pid int, err error) {
 		root: root, ids: namespaces.IDs{Mode: namespaces.Mode(cfg.IDs)},
 		layers:     layers.NewStore(filepath.Join(root, "layers"), layers.IDs(cfg.IDs)),
 		containers: containers.Open(containersDir(root)),
+		volumes:    containers.Open(containersDir(root)).Volumes(),
 	}
 	var f fds
 	defer f.close()
