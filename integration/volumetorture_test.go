@@ -62,7 +62,8 @@ type volumeTorment struct {
 	before [][]string
 }
 
-func volumeTorments() []volumeTorment {
+// volumeTorments are all of them; archive has the files of a filled volume.
+func volumeTorments(archive string) []volumeTorment {
 	fill := []string{"run", "--rm", "-v", "box:/srv/data", "seeded:1", "true"}
 	one := func(name string, argv []string, before ...[]string) volumeTorment {
 		return volumeTorment{torment{name: name, argv: argv}, before}
@@ -73,6 +74,7 @@ func volumeTorments() []volumeTorment {
 		one("anonymous with --rm", []string{"run", "--rm", "--name", victim, "-v", "/more", "seeded:1", "touch", "/srv/data/x", "/more/x"}),
 		one("anonymous, rm -v", []string{"rm", "-v", victim}, []string{"run", "--name", victim, "seeded:1", "touch", "/srv/data/x"}),
 		one("volume create", []string{"volume", "create", "--label", "a=b", "box"}),
+		one("volume import", []string{"volume", "import", "box", archive}),
 		one("volume rm", []string{"volume", "rm", "box"}, fill),
 		one("volume prune", []string{"volume", "prune", "-af"}, fill, []string{"volume", "create"}, []string{"volume", "create", "more"}),
 	}
@@ -83,10 +85,12 @@ func tortureVolumes(t *testing.T, s *scene, points int, random *rand.Rand) {
 	if !strings.HasPrefix(whole, fmt.Sprint(seedFiles, " ")) {
 		t.Fatalf("the filled volume: %q", whole)
 	}
+	archive := filepath.Join(s.dir, "whole.tar")
+	s.must("volume", "export", "-o", archive, "box")
 	s.clearVolumes()
 	usual := make(map[string]time.Duration)
 	hits := make(map[string]int)
-	list := volumeTorments()
+	list := volumeTorments(archive)
 	for n, failures := 0, 0; n < points && failures < enough; {
 		v := list[random.IntN(len(list))]
 		prepare := func() {
