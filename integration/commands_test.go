@@ -177,7 +177,7 @@ func cmdNeeds(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	probe, ok := map[string]func() error{
 		"overlay": testenv.Overlay, "tmpfs": testenv.Tmpfs, "zstd": testenv.Zstd, "umoci": testenv.Umoci,
-		"skopeo": testenv.Skopeo, "docker-registry": testenv.DockerRegistry, "buildah": testenv.Buildah, "podman": testenv.Podman, "setcap": testenv.Setcap, "subids": testenv.Subids,
+		"skopeo": testenv.Skopeo, "docker-registry": testenv.DockerRegistry, "buildah": testenv.Buildah, "podman": testenv.Podman, "setcap": testenv.Setcap, "subids": testenv.Subids, "fuse": fuse,
 	}[args[0]]
 	if !ok {
 		ts.Fatalf("no probe is called %q", args[0])
@@ -190,6 +190,15 @@ func cmdNeeds(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("%s does not work here, and %s lists it: %v", args[0], testenv.MustWorkVariable, err)
 	}
 	ts.Value(keyT{}).(testscript.T).Skip(args[0], "does not work here:", err)
+}
+
+// fuse tells whether this user may serve a file system.
+func fuse() error {
+	f, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	if err == nil {
+		err = f.Close()
+	}
+	return err
 }
 
 func cmdKeeps(ts *testscript.TestScript, neg bool, args []string) {
