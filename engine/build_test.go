@@ -176,7 +176,7 @@ func TestCopyRefuses(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("got %v, want %q in it", err, tc.want)
 			}
-			if left, _ := filepath.Glob(filepath.Join(e.root, "build", "staging", "[^.]*")); len(left) > 0 {
+			if left, _ := filepath.Glob(filepath.Join(e.root, "build", ".staging", "[^.]*")); len(left) > 0 {
 				t.Errorf("left behind: %q", left)
 			}
 		})

@@ -22,7 +22,7 @@ import (
 //	layers/build-N/fs    what a step wrote: an upper directory, or files copied;
 //	                     a layer like any other, with a name of its own
 //	build/cache/KEY.json the layers that the step of a key ends with
-//	build/staging/N/     a step under way; locked by its process
+//	build/.staging/N/    a step under way; locked by its process
 //	build/mounts/        RUN --mount=type=cache
 //	build/contexts/      digests of files that were read before
 //	build/running/N      a build under way; locked by its process
@@ -45,7 +45,7 @@ func buildDir(root string) string { return filepath.Join(root, "build") }
 func (e *Engine) newWorker(ctx context.Context) (*worker, error) {
 	w := &worker{e: e, dir: buildDir(e.root), note: func(text string) { e.note("%s", text) },
 		whole: map[string]bool{}, unsure: map[string]bool{}, memos: map[string]*memo{}}
-	for _, name := range []string{"cache", "staging", "mounts", "contexts", "running"} {
+	for _, name := range []string{"cache", ".staging", "mounts", "contexts", "running"} {
 		if err := os.MkdirAll(filepath.Join(w.dir, name), 0o700); err != nil {
 			return nil, e.noRoom(fmt.Errorf("build: %w", err))
 		}
@@ -216,7 +216,7 @@ type staged struct {
 
 // stageStep makes one, with an empty fs.
 func (e *Engine) stageStep() (*staged, error) {
-	parent := filepath.Join(buildDir(e.root), "staging")
+	parent := filepath.Join(buildDir(e.root), ".staging")
 	// The lock of the parent covers the moment in which a new one has none.
 	ctx := context.Background()
 	done, err := lockfile.RLock(ctx, filepath.Join(parent, ".lock"))
@@ -271,7 +271,7 @@ func (e *Engine) removeTrees(ctx context.Context, dirs ...string) error {
 
 // sweepBuilds removes the steps of builds that were killed.
 func (e *Engine) sweepBuilds(ctx context.Context) error {
-	parent := filepath.Join(buildDir(e.root), "staging")
+	parent := filepath.Join(buildDir(e.root), ".staging")
 	entries, err := os.ReadDir(parent)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
