@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -35,6 +36,40 @@ func attachVerb() verb {
 				}))
 		},
 	}
+}
+
+// attachments are the values of run -a; none: all.
+type attachments []string
+
+// attachedOnly reads run -a as docker does. Its -a stdin alone, which goes when
+// the input ends, is run -d -i and attach.
+func attachedOnly(c *cli.Context) (attachments, error) {
+	var list attachments
+	for _, value := range c.StringSlice("attach") {
+		stream := strings.ToLower(value)
+		if !slices.Contains([]string{"stdin", "stdout", "stderr"}, stream) {
+			return nil, hint.Errorf("stdin, stdout and stderr are the streams", "invalid value %q for --attach", value)
+		}
+		list = append(list, stream)
+	}
+	switch {
+	case len(list) > 0 && c.Bool("detach"):
+		return nil, hint.Errorf("leave one out", "conflicting options: -a and -d")
+	case len(list) > 0 && !slices.Contains(list, "stdout") && !slices.Contains(list, "stderr"):
+		return nil, hint.Errorf("use run -d -i, and nook attach", "-a stdin needs -a stdout or -a stderr with it")
+	}
+	return list, nil
+}
+
+// of leaves of the output what was asked for; the container's log has it all.
+func (a attachments) of(streams engine.Streams) engine.Streams {
+	if len(a) > 0 && !slices.Contains(a, "stdout") {
+		streams.Out = nil
+	}
+	if len(a) > 0 && !slices.Contains(a, "stderr") {
+		streams.Err = nil
+	}
+	return streams
 }
 
 // foreground is a command attached to a container that is there: its terminal,

@@ -261,6 +261,7 @@ func execVerb() verb {
 		max:      -1,
 		verbatim: true,
 		common:   true,
+		flagHint: "see nook exec --help; docker's --privileged isn't there: nobody in a container gets more than its capabilities",
 		options: func() []option {
 			return []option{
 				{name: "detach", short: "d", usage: "Detached mode: run command in the background"},

@@ -12,14 +12,15 @@ import (
 
 func logsVerb() verb {
 	return verb{
-		name:    "logs",
-		long:    []string{"container logs"},
-		about:   "Fetch the logs of a container",
-		usage:   "[OPTIONS] CONTAINER",
-		min:     1,
-		max:     1,
-		options: logsOptions,
-		run:     (*shell).logs,
+		name:     "logs",
+		long:     []string{"container logs"},
+		about:    "Fetch the logs of a container",
+		usage:    "[OPTIONS] CONTAINER",
+		min:      1,
+		max:      1,
+		options:  logsOptions,
+		flagHint: "see nook logs --help; docker's --details isn't there: it shows what --log-opt asked for, which isn't either",
+		run:      (*shell).logs,
 	}
 }
 

@@ -45,7 +45,7 @@ func TestLogsRefuses(t *testing.T) {
 	for args, want := range map[string]string{
 		"logs":               "nook: 'nook logs' requires 1 argument\nhint: see nook logs --help\n",
 		"logs a b":           "nook: 'nook logs' requires 1 argument\nhint: see nook logs --help\n",
-		"logs --details x":   "nook: unknown flag: --details\nhint: see nook logs --help\n",
+		"logs --details x":   "nook: unknown flag: --details\nhint: see nook logs --help; docker's --details isn't there: it shows what --log-opt asked for, which isn't either\n",
 		"logs --tail some x": "nook: invalid value \"some\" for --tail\nhint: a number of lines, or all\n",
 		"logs --since x y":   "nook: invalid value \"x\" for --since\nhint: as in 10m, 2026-01-02T15:04:05Z or 1767366245\n",
 		"logs --until x y":   "nook: invalid value \"x\" for --until\nhint: as in 10m, 2026-01-02T15:04:05Z or 1767366245\n",

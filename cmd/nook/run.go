@@ -31,6 +31,7 @@ func runVerb() verb {
 
 func runOptions() []option {
 	return sorted(append(createOptions(),
+		option{name: "attach", short: "a", value: "list", usage: "Attach to STDIN, STDOUT or STDERR alone"},
 		option{name: "detach", short: "d", usage: "Run container in background and print container ID"},
 		detachKeysOption(),
 		option{name: "sig-proxy", usage: "Proxy received signals to the process (default true)"},
@@ -80,6 +81,10 @@ func (s *shell) run(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	only, err := attachedOnly(c)
+	if err != nil {
+		return err
+	}
 	if c.Bool("detach") {
 		return s.runDetached(c, o)
 	}
@@ -87,7 +92,7 @@ func (s *shell) run(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	streams := engine.Streams{Out: s.stdout, Err: s.stderr, DetachKeys: keys}
+	streams := only.of(engine.Streams{Out: s.stdout, Err: s.stderr, DetachKeys: keys})
 	streams.KeepSignals = c.IsSet("sig-proxy") && !c.Bool("sig-proxy")
 	if o.Interactive {
 		streams.In = s.stdin
