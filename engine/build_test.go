@@ -183,6 +183,25 @@ func TestCopyRefuses(t *testing.T) {
 	}
 }
 
+func TestSquashKeepsWhatIsLeft(t *testing.T) {
+	e := loaded(t, "single", nil)
+	dir := contextOf(t, map[string]string{
+		"Dockerfile": "FROM busybox\nCOPY f /f\nRUN echo big >/big && echo g >/g\nRUN rm /big /bin/wc && echo more >>/f\n", "f": "f\n",
+	})
+	b := mustBuild(t, e, dir, func(o *build.Options) { o.Squash = true })
+	config, err := e.images.Config(b.Image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(config.RootFS.DiffIDs); n != 2 {
+		t.Errorf("the image has %d layers, want the base's and one", n)
+	}
+	got, err := run(t, e, RunOptions{Image: "made", Remove: true, Command: []string{"sh", "-c", "cat /f /g; ls /big /bin/wc 2>/dev/null"}})
+	if err != nil || got.out != "f\nmore\ng\n" {
+		t.Errorf("the image printed %q, %v", got.out, err)
+	}
+}
+
 func TestRunMounts(t *testing.T) {
 	for _, tc := range []struct{ name, lines, want string }{
 		{"tmpfs", "RUN --mount=type=tmpfs,target=/x touch /x/f && ls /x\nRUN ls -d /x 2>/dev/null || echo gone", "f\ngone\n"},

@@ -52,6 +52,9 @@ func (w *worker) Commit(ctx context.Context, spec build.CommitSpec) (images.Imag
 		o.Config.OS, o.Config.Architecture, o.Config.Variant = p.OS, p.Architecture, p.Variant
 	}
 	o.Config.Created = nil
+	if spec.Squash && len(c.keys) > 0 {
+		return c.squash(ctx, o)
+	}
 	pins := w.e.pins()
 	defer pins.release()
 	o.Packed = func(list []images.PackedLayer) error { return c.packed(ctx, pins, list) }

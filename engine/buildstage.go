@@ -28,6 +28,7 @@ const (
 	jobMkdir  = "mkdir"
 	jobLayer  = "layer"
 	jobFiles  = "files"
+	jobSquash = "squash"
 )
 
 // buildJob is a build's work in a stage.
@@ -36,6 +37,7 @@ type buildJob struct {
 	Paths   []string   `json:"paths,omitempty"`
 	Staging string     `json:"staging,omitempty"` // the new layer's directory
 	Layers  []string   `json:"layers,omitempty"`  // keys of those below, topmost first
+	Top     []string   `json:"top,omitempty"`     // of a squash: all layers
 	Epoch   *time.Time `json:"epoch,omitempty"`
 	Owner   string     `json:"owner,omitempty"`
 	Copy    *buildCopy `json:"copy,omitempty"`
@@ -60,8 +62,8 @@ func (s *stageRun) build(ctx context.Context, store *layers.Store) error {
 		return all
 	case jobTidy:
 		return s.tidy(job, lowers)
-	case jobLayer, jobFiles:
-		return s.packStep(ctx, job, lowers)
+	case jobLayer, jobFiles, jobSquash:
+		return s.packStep(ctx, store, job, lowers)
 	}
 	m, err := layers.Make(job.Staging, lowers, s.req.IDs)
 	if err != nil {
@@ -90,9 +92,12 @@ func (s *stageRun) build(ctx context.Context, store *layers.Store) error {
 }
 
 // packStep writes a step's layer, or all files of a state, to the pipe.
-func (s *stageRun) packStep(ctx context.Context, job *buildJob, dirs []string) error {
+func (s *stageRun) packStep(ctx context.Context, store *layers.Store, job *buildJob, dirs []string) error {
 	unix.CloseOnExec(stageFD + 1)
 	data := os.NewFile(uintptr(stageFD+1), "pipe")
+	if job.Do == jobSquash {
+		return s.squash(ctx, store, job, dirs, data)
+	}
 	v := layers.View{Upper: dirs[0], Lowers: dirs[1:], IDs: s.req.IDs, Note: func(text string) { s.tell(event{Note: text}) }}
 	if job.Do == jobFiles {
 		return v.Archive(ctx, data)
