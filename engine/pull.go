@@ -127,15 +127,21 @@ func (e *Engine) pull(ctx context.Context, repo *registry.Repository, ref images
 func (e *Engine) imageOf(ctx context.Context, o RunOptions) (images.Image, error) {
 	if o.Pull != PullAlways {
 		img, err := e.resolve(ctx, o.Image)
-		if o.Pull == PullNever || !errors.Is(err, images.ErrNotFound) {
+		_, notName := images.ParseReference(o.Image)
+		switch {
+		case err == nil:
+			wrong := e.images.CheckFor(img, o.PullOptions.Platform)
+			// Of an image of several platforms the store has another.
+			if !errors.Is(wrong, images.ErrPlatform) || o.Pull == PullNever || notName != nil {
+				return img, wrong
+			}
+		case o.Pull == PullNever, !errors.Is(err, images.ErrNotFound), notName != nil: // an ID is nothing to pull
 			return img, err
-		}
-		if _, notName := images.ParseReference(o.Image); notName != nil {
-			return img, err // an ID is nothing to pull
-		}
-		// The registries configuration may know the name as another's.
-		if img, err := e.resolveAlias(ctx, o.Image); err == nil {
-			return img, nil
+		default:
+			// The registries configuration may know the name as another's.
+			if img, err := e.resolveAlias(ctx, o.Image); err == nil && e.images.CheckFor(img, o.PullOptions.Platform) == nil {
+				return img, nil
+			}
 		}
 	}
 	pulled, err := e.Pull(ctx, o.Image, o.PullOptions)

@@ -84,6 +84,26 @@ func noPlatform(want Platform, there []Platform) error {
 		"%w: there is no image for %s in it%s", ErrPlatform, want, only)
 }
 
+// CheckFor returns ErrPlatform when an image of the store is for another
+// platform than the one that is wanted; "": any will do.
+func (s *Store) CheckFor(img Image, platform string) error {
+	if platform == "" {
+		return nil
+	}
+	want, err := parsePlatform(platform)
+	if err != nil {
+		return err
+	}
+	cfg, err := s.Config(img)
+	if err != nil {
+		return err
+	}
+	if there := cfg.Platform(); want.rank(there) == 0 {
+		return noPlatform(want, []Platform{there})
+	}
+	return nil
+}
+
 // CheckPlatform returns ErrPlatform when the image can't run here: another
 // operating system, or another processor that no emulator is registered for.
 func CheckPlatform(cfg *ImageConfig) error {

@@ -52,6 +52,9 @@ func parseReference(s string) (Reference, error) {
 	if s == "" {
 		return Reference{}, fmt.Errorf("is empty")
 	}
+	if _, rest, found := strings.Cut(s, "://"); found {
+		return Reference{}, fmt.Errorf("is a URL; the name alone is %s", shorten(rest))
+	}
 	if isHex(s, 64) {
 		return Reference{}, fmt.Errorf("64 hexadecimal digits are an image ID and can't be a name")
 	}

@@ -78,7 +78,7 @@ func TestParseReferenceRefuses(t *testing.T) {
 		{"x@", `is not a digest`},
 		{"x@" + strings.ToUpper(someDigest), `is not a digest`},
 		{someDigest[7:], `64 hexadecimal digits are an image ID`},
-		{"https://example.com/x", `is not a port`},
+		{"https://example.com/x", `is a URL; the name alone is example.com/x`},
 	} {
 		t.Run(test.in, func(t *testing.T) {
 			ref, err := ParseReference(test.in)

@@ -57,6 +57,7 @@ func createOptions() []option {
 		option{name: "mount", value: "list", usage: "Attach a filesystem mount to the container: type=...,source=...,target=...,..."},
 		option{name: "name", value: "string", usage: "Assign a name to the container"},
 		option{name: "network", also: "net", value: "string", usage: "Connect the container to a network: none or host"},
+		option{name: "platform", value: "string", usage: `Choose the platform of an image of several, as "os/arch[/variant]"`},
 		option{name: "pull", value: "string", usage: "Pull image before running: always, missing or never (default missing)"},
 		option{name: "read-only", usage: "Mount the container's root filesystem as read only"},
 		option{name: "restart", value: "string", usage: "Restart policy to apply when a container exits: no, on-failure[:N], always, unless-stopped"},
@@ -203,6 +204,7 @@ func (s *shell) readRunOptions(c *cli.Context) (engine.RunOptions, error) {
 	if o.Pull, err = readPull(c.String("pull")); err != nil {
 		return none, err
 	}
+	o.PullOptions.Platform = c.String("platform")
 	if c.IsSet("entrypoint") {
 		entrypoint := c.String("entrypoint")
 		o.Entrypoint = &entrypoint
