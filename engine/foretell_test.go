@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -102,5 +103,44 @@ func TestForetoldInVain(t *testing.T) {
 		if hint.Code(err) != hint.ExitCannotRun {
 			t.Fatalf("got %v, want that it can't be executed", err)
 		}
+	}
+}
+
+// TestTwoStarts: of two starts at once one starts the container, and the other
+// says that it did not.
+func TestTwoStarts(t *testing.T) {
+	e := loaded(t, "single", nil)
+	var mu sync.Mutex
+	var notes []string
+	e.opts.Note = func(text string) {
+		mu.Lock()
+		defer mu.Unlock()
+		notes = append(notes, text)
+	}
+	id, err := e.Create(t.Context(), RunOptions{Image: "busybox", Name: "web", Command: []string{"sleep", "1000"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := e.RemoveContainer(context.Background(), id, RemoveOptions{Force: true}); err != nil {
+			t.Error(err)
+		}
+	})
+	for len(notes) == 0 { // one may also be over before the other looks
+		if err := e.Stop(t.Context(), id, StopOptions{Timeout: new(int)}); err != nil {
+			t.Fatal(err)
+		}
+		var both sync.WaitGroup
+		for range 2 {
+			both.Go(func() {
+				if err := e.Start(t.Context(), "web"); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		both.Wait()
+	}
+	if want := "container web: another command started it meanwhile"; len(notes) != 1 || notes[0] != want {
+		t.Errorf("got %q, want %q", notes, want)
 	}
 }

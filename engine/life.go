@@ -119,6 +119,9 @@ func (s *started) runs(ctx context.Context) (ended bool, err error) {
 func (e *Engine) Start(ctx context.Context, nameOrID string) error {
 	h, err := e.hold(ctx, nameOrID)
 	if errors.Is(err, ErrRunning) {
+		if errors.Is(err, errMeanwhile) {
+			e.note("container %s: another command started it meanwhile", nameOrID)
+		}
 		return e.unlessPaused(nameOrID)
 	}
 	if err != nil {
@@ -196,10 +199,14 @@ func (e *Engine) hold(ctx context.Context, nameOrID string) (held, error) {
 	return held{Container: ct, cfg: cfg, lock: lock}, nil
 }
 
+// errMeanwhile is an ErrRunning that was none at the first look.
+var errMeanwhile = fmt.Errorf("%w: another command started it", ErrRunning)
+
 // waitUnowned takes the lock of a container that doesn't run, also when
 // another command or a monitor that ends still has it for a moment.
 func (e *Engine) waitUnowned(ctx context.Context, ct containers.Container) (*containers.Lock, error) {
 	late := time.Now().Add(holdTime)
+	running := ErrRunning
 	for {
 		lock, err := ct.TryLock()
 		if !errors.Is(err, containers.ErrBusy) {
@@ -207,8 +214,9 @@ func (e *Engine) waitUnowned(ctx context.Context, ct containers.Container) (*con
 		}
 		state, serr := ct.State()
 		if serr == nil && state.Status.Live() {
-			return nil, hint.Errorf("nook stop it first", "container %.12s: %w", ct.ID, ErrRunning)
+			return nil, hint.Errorf("nook stop it first", "container %.12s: %w", ct.ID, running)
 		}
+		running = errMeanwhile
 		// Who holds it may be about to replace a state that can't be read.
 		if serr != nil && time.Now().After(late.Add(endTime-holdTime)) {
 			return nil, serr
