@@ -136,6 +136,7 @@ func TestCopy(t *testing.T) {
 		{"of a stage what a later layer hides", "RUN mkdir /o && touch /o/a /o/b\nRUN rm /o/a && touch /o/c\nFROM busybox\nCOPY --from=0 /o /p\nRUN ls /p", "b\nc\n"},
 		{"of a stage with wildcards", "RUN mkdir /o && touch /o/a.x /o/b.x /o/c\nFROM busybox\nCOPY --from=0 /o/*.x /p/\nRUN ls /p", "a.x\nb.x\n"},
 		{"linked", "COPY --link f /x/\nCOPY --link g /x/\nRUN cat /x/f /x/g", "fg"},
+		{"linked, for a user by name", "RUN echo me:x:0:0:::/bin/sh >>/etc/passwd\nCOPY --link --chown=me f /x/\nRUN stat -c %u /x/f", "0\n"},
 		{"heredoc", "COPY <<a <<b /x/\none\na\ntwo\nb\nRUN cat /x/a /x/b", "one\ntwo\n"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -29,6 +29,7 @@ type buildCopy struct {
 	Chmod   string           `json:"chmod,omitempty"`
 	Unpack  bool             `json:"unpack,omitempty"`
 	Parents bool             `json:"parents,omitempty"`
+	Link    bool             `json:"link,omitempty"` // the layers below tell names of users, and no more
 	Time    *time.Time       `json:"time,omitempty"`
 }
 
@@ -45,15 +46,12 @@ func (w *worker) Copy(ctx context.Context, below build.State, spec build.CopySpe
 	job := &buildJob{Do: jobCopy, Staging: st.dir, Layers: w.lowers(below), Epoch: epochOf(spec.Epoch)}
 	c := &buildCopy{
 		Spec: spec.From.Spec, Dest: spec.Dest, ToDir: spec.ToDir, Chown: spec.Chown, Keep: spec.KeepOwner,
-		Chmod: spec.Chmod, Unpack: spec.Unpack, Parents: spec.From.Spec.Parents,
+		Chmod: spec.Chmod, Unpack: spec.Unpack, Parents: spec.From.Spec.Parents, Link: spec.Link,
 	}
 	if !spec.Time.IsZero() {
 		c.Time = &spec.Time
 	}
 	job.Copy = c
-	if spec.Link {
-		job.Layers = nil
-	}
 	found, _ := spec.From.Found.(*selected)
 	if found != nil {
 		c.Items, c.Only = found.items, found.only

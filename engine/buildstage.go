@@ -69,14 +69,24 @@ func (s *stageRun) build(ctx context.Context, store *layers.Store) error {
 	if err != nil {
 		return err
 	}
-	defer m.Close()
+	defer func() { m.Close() }()
+	owner, err := ownerIn(m, job.owner())
+	if err != nil {
+		return err
+	}
+	if job.Copy != nil && job.Copy.Link {
+		m.Close()
+		if m, err = layers.Make(job.Staging, nil, s.req.IDs); err != nil {
+			return err
+		}
+	}
 	if job.Epoch != nil {
 		m.Latest = *job.Epoch
 	}
 	if job.Do == jobMkdir {
-		err = s.makeDir(m, job)
+		err = s.makeDir(m, job, owner)
 	} else {
-		err = s.copyStep(ctx, store, m, job)
+		err = s.copyStep(ctx, store, m, job, owner)
 	}
 	if err != nil {
 		return err
@@ -118,17 +128,20 @@ func mountedPath(name string) bool {
 	return below && (first == "proc" || first == "sys" || first == "dev")
 }
 
-func (s *stageRun) makeDir(m *layers.Making, job *buildJob) error {
+func (job *buildJob) owner() string {
+	if job.Copy != nil {
+		return job.Copy.Chown
+	}
+	return job.Owner
+}
+
+func (s *stageRun) makeDir(m *layers.Making, job *buildJob, owner layers.Owned) error {
 	way, kind, err := m.Real(job.Paths[0])
 	if err != nil || kind == layers.Directory {
 		return err
 	}
 	if kind == layers.OtherFile {
 		return fmt.Errorf("%s: %w", job.Paths[0], unix.ENOTDIR)
-	}
-	owner, err := ownerIn(m, job.Owner)
-	if err != nil {
-		return err
 	}
 	look := layers.Look{Mode: 0o755, UID: owner.UID, GID: owner.GID, Time: time.Now()}
 	spot, err := m.MkdirAll(way, look)
@@ -187,12 +200,8 @@ type copyingStep struct {
 	look  layers.Look // of the directories that are made on the way
 }
 
-func (s *stageRun) copyStep(ctx context.Context, store *layers.Store, m *layers.Making, job *buildJob) error {
-	k := &copyingStep{buildCopy: job.Copy, m: m}
-	var err error
-	if k.owner, err = ownerIn(m, k.Chown); err != nil {
-		return err
-	}
+func (s *stageRun) copyStep(ctx context.Context, store *layers.Store, m *layers.Making, job *buildJob, owner layers.Owned) (err error) {
+	k := &copyingStep{buildCopy: job.Copy, m: m, owner: owner}
 	what := layers.Copying{From: []string{k.Dir}, Host: true, Only: k.Only}
 	if k.Dir == "" {
 		what.From, what.Host = nil, false
