@@ -86,15 +86,17 @@ type Early struct {
 
 // Launch is a start on its way.
 type Launch struct {
-	begun  Early
-	spec   Spec
-	prog   *raw.Program
-	rest   *raw.Late // all that needs Spec
-	late   *raw.Late // all that needs the user
-	sync   [2]int    // ours, pid 1's
-	ours   *os.File
-	rootFD int // the number under which pid 1 sends its root
-	procFD int // the number of the host's /proc in pid 1, -1 for none
+	begun Early
+	// isEarly: see early.
+	isEarly bool
+	spec    Spec
+	prog    *raw.Program
+	rest    *raw.Late // all that needs Spec
+	late    *raw.Late // all that needs the user
+	sync    [2]int    // ours, pid 1's
+	ours    *os.File
+	rootFD  int // the number under which pid 1 sends its root
+	procFD  int // the number of the host's /proc in pid 1, -1 for none
 }
 
 // programSize has room for the arguments and the environment that execve(2)
@@ -150,6 +152,7 @@ func (l *Launch) Number() int { return max(l.sync[1], l.rootFD, l.procFD) + 1 }
 // descriptors must have been open when pid 1 was started.
 func (l *Launch) Build(spec Spec) error {
 	l.spec = spec
+	l.isEarly = !safepath.Openat2Refused() && spec.Root.Own("/etc/passwd", "/etc/group")
 	spec.Root.WorkingDir = spec.WorkingDir
 	l.steps()
 	if err := l.rest.Seal(); err != nil {
@@ -263,10 +266,7 @@ const StepNamespaces = "make namespaces"
 // lookup keeps to the root's own mount: what is mounted there meanwhile is in
 // part the host's. A passwd file may come with a mount of the user's, and
 // where openat2(2) is refused no lookup can keep to a mount: they wait.
-func (l *Launch) early() bool {
-	r := l.spec.Root
-	return len(r.Binds) == 0 && len(r.Tmpfs) == 0 && len(r.Secrets) == 0 && !safepath.Openat2Refused()
-}
+func (l *Launch) early() bool { return l.isEarly }
 
 // sendRoot sends a descriptor of the mounted root to the launcher, in which
 // it looks the user up while pid 1 goes on.
