@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"slices"
 
 	"nook/internal/hint"
 )
@@ -171,13 +170,12 @@ func (g *staging) unpack(ctx context.Context, found []candidate, unpack UnpackFu
 		for _, ref := range c.names {
 			list[i].Names = append(list[i].Names, ref.String())
 		}
-		known := g.store.has(c.desc.Digest)
-		for j := range layers {
-			layers[j].Known = known
-			if len(list[i].Sources) > 0 {
+		if len(list[i].Sources) > 0 {
+			for j := range layers {
 				layers[j].From = list[i].Sources[0]
 			}
 		}
+		g.store.markKnown(layers)
 		if unpack != nil {
 			if err := unpack(ctx, list[i], layers); err != nil {
 				return nil, nil, err
@@ -188,15 +186,6 @@ func (g *staging) unpack(ctx context.Context, found []candidate, unpack UnpackFu
 		entries[i] = entry
 	}
 	return list, entries, ctx.Err()
-}
-
-// has says whether an image came into the store by ways of ours, which hold
-// its blobs to their diff ids.
-func (s *Store) has(manifest string) bool {
-	idx, err := s.readIndex()
-	return err == nil && slices.ContainsFunc(idx.Manifests, func(entry Descriptor) bool {
-		return entry.Digest == manifest && entry.Annotations[annotationConfig] != ""
-	})
 }
 
 // unpackedSize is 0 unless every layer was counted.

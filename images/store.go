@@ -113,7 +113,7 @@ type Layer struct {
 	// From is the repository that the blob came from; "" when it isn't known.
 	From string
 	// Known says that the blob was compared with DiffID before: the store has
-	// the image.
+	// an image with both.
 	Known bool
 	// UnpackedSize is for the Unpack function to set: bytes of the layer's
 	// files; negative: not known. Once all layers have one, the store keeps the

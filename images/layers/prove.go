@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -91,6 +92,9 @@ func (s *Store) Prove(ctx context.Context, sources []Source, report Report) ([]W
 		// What is wrong, or isn't there, can't tell what is right on top of it.
 		apart := len(all) > 0 || !u.allThere(i)
 		wrong, err := u.proveLayer(ctx, i, apart)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it was removed meanwhile
+		}
 		if err != nil {
 			return all, fmt.Errorf("check layer %s: %w", sources[i].DiffID, err)
 		}

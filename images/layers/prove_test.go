@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"nook/internal/hint"
 	"nook/internal/lockfile"
 )
 
@@ -195,5 +196,38 @@ func TestProveFindsBlobsThatAreNotWhatTheImageSays(t *testing.T) {
 	cancel()
 	if _, err := s.Prove(ctx, sources, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want %v", err, context.Canceled)
+	}
+}
+
+// TestProveOnAFullDisk: that is no fault of the layer's, and leaves nothing.
+func TestProveOnAFullDisk(t *testing.T) {
+	inStage(t)
+	dir := filepath.Join(smallTmpfs(t), "layers")
+	s := NewStore(dir, Single)
+	sources := blobsOf(t, []*tar.Header{contentEntry("big", strings.Repeat("x", 100<<10))})
+	if _, err := s.Unpack(context.Background(), sources, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "full"), make([]byte, 1<<20), 0o600); !errors.Is(err, unix.ENOSPC) {
+		t.Fatalf("filling the disk: %v", err)
+	}
+	wrong, err := s.Prove(context.Background(), sources, nil)
+	if !errors.Is(err, unix.ENOSPC) || len(wrong) > 0 || hint.Of(err) == "" {
+		t.Errorf("found %+v, %v (%s)", wrong, err, hint.Of(err))
+	}
+	nothingStaged(t, dir)
+}
+
+// What somebody removes meanwhile is nobody's damage.
+func TestProveOfWhatIsGone(t *testing.T) {
+	inStage(t)
+	s, _ := newStore(t)
+	sources := blobsOf(t, baseLayer, plainLayer)
+	if _, err := s.Unpack(context.Background(), sources, nil); err != nil {
+		t.Fatal(err)
+	}
+	sources[0].Open, sources[0].Path = nil, filepath.Join(t.TempDir(), "gone")
+	if wrong, err := s.Prove(context.Background(), sources, nil); err != nil || len(wrong) > 0 {
+		t.Errorf("found %+v, %v", wrong, err)
 	}
 }
