@@ -36,6 +36,7 @@ type buildRun struct {
 	files  []rootfs.File
 	stacks []shown
 	held   []func()
+	full   string // a copy of all files, where there is no overlay
 }
 
 // buildHost is the hostname of a RUN, as buildkit's.
@@ -56,10 +57,7 @@ func (w *worker) Run(ctx context.Context, below build.State, spec build.RunSpec,
 	if err := r.prepare(ctx); err != nil {
 		return state, err
 	}
-	code, err := w.e.keep(ctx, first(spec.Network, "host"), r.process(), r.root, spec.Stdin, out)
-	if refusesOverlay(err) {
-		err = hint.Wrap(err, "choose another place with --root or NOOK_ROOT: a build needs overlayfs; nook info tells more")
-	}
+	code, err := r.run(ctx, out)
 	if err != nil {
 		return state, err
 	}
@@ -73,6 +71,46 @@ func (w *worker) Run(ctx context.Context, below build.State, spec build.RunSpec,
 	// layer is packed.
 	size, _ := countFiles(ctx, filepath.Join(st.dir, "fs"))
 	return w.place(ctx, st, below, layers.Meta{Bytes: size, Made: &layers.Made{Time: stepTime(spec.Epoch)}})
+}
+
+// run runs the command in the first way that this host allows: on an overlay,
+// or in a copy of the state's files.
+func (r *buildRun) run(ctx context.Context, out io.Writer) (code int, err error) {
+	e, network := r.w.e, first(r.spec.Network, "host")
+	if e.rootfsKind(false) != rootfs.Copy {
+		code, err = e.keep(ctx, network, r.process(), r.root, r.spec.Stdin, out)
+		if !refusesOverlay(err) {
+			return code, err
+		}
+	}
+	if why := e.copyRuns(); why != nil {
+		return 0, why
+	}
+	if err := r.flatten(ctx); err != nil {
+		return 0, err
+	}
+	return e.keep(ctx, network, r.process(), r.root, r.spec.Stdin, out)
+}
+
+// flatten copies the state's files, and those that binds show.
+func (r *buildRun) flatten(ctx context.Context) error {
+	r.full = filepath.Join(r.st.dir, "rootfs")
+	trees := []buildTree{{r.full, r.w.lowers(r.below)}}
+	for _, s := range r.stacks {
+		dir := filepath.Join(s.dir, "mnt")
+		if err := os.Remove(dir); err != nil {
+			return err
+		}
+		trees = append(trees, buildTree{dir, s.keys})
+	}
+	if err := r.w.e.stage(ctx, request{Build: &buildJob{Do: jobFlatten, Trees: trees}}, nil); err != nil {
+		return fmt.Errorf("copy the files for RUN, as overlay is refused here: %w", err)
+	}
+	mode, err := r.w.rootMode(r.below)
+	if err != nil {
+		return err
+	}
+	return os.Chmod(r.full, os.FileMode(mode&0o777))
 }
 
 // stepTime is when a step was made, for the image's history.
@@ -171,10 +209,20 @@ func (r *buildRun) root(number func() int) (*rootfs.Root, error) {
 	if root.ShmSize == 0 {
 		root.ShmSize = shmSize
 	}
+	if r.full != "" {
+		root.Kind, root.Dir = rootfs.Copy, r.full
+		root.Stacks = nil
+		return r.etc(root)
+	}
 	for _, key := range r.w.lowers(r.below) {
 		root.Lowers = append(root.Lowers, at(e.layers.Dir(key)))
 	}
 	root.Lowers = append(root.Lowers, at(skeleton))
+	return r.etc(root)
+}
+
+// etc adds the files of /etc that are nook's.
+func (r *buildRun) etc(root *rootfs.Root) (*rootfs.Root, error) {
 	root.Etc = etc(&containers.Config{Network: first(r.spec.Network, "host"), Hostname: first(r.spec.Hostname, buildHost)})
 	for _, host := range r.spec.ExtraHosts {
 		name, ip, ok := strings.Cut(host, ":")
@@ -201,6 +249,13 @@ func (r *buildRun) tidy(ctx context.Context) error {
 			_ = os.Chmod(dir, 0o700)
 		}
 		gone = append(gone, filepath.Join(dir, "work"))
+	}
+	if r.full != "" {
+		job := &buildJob{Do: jobDiffer, Staging: r.st.dir, Layers: r.w.lowers(r.below)}
+		if _, err := r.w.make(ctx, job); err != nil {
+			return err
+		}
+		gone = append(gone, r.full)
 	}
 	if err := r.w.e.removeTrees(ctx, append(gone, extra[1:]...)...); err != nil {
 		return err

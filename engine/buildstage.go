@@ -29,21 +29,48 @@ const (
 	jobLayer  = "layer"
 	jobFiles  = "files"
 	jobSquash = "squash"
+
+	jobFlatten = "flatten"
+	jobDiffer  = "differ"
 )
 
 // buildJob is a build's work in a stage.
 type buildJob struct {
-	Do      string     `json:"do"`
-	Paths   []string   `json:"paths,omitempty"`
-	Staging string     `json:"staging,omitempty"` // the new layer's directory
-	Layers  []string   `json:"layers,omitempty"`  // keys of those below, topmost first
-	Top     []string   `json:"top,omitempty"`     // of a squash: all layers
-	Epoch   *time.Time `json:"epoch,omitempty"`
-	Owner   string     `json:"owner,omitempty"`
-	Copy    *buildCopy `json:"copy,omitempty"`
+	Do      string      `json:"do"`
+	Paths   []string    `json:"paths,omitempty"`
+	Staging string      `json:"staging,omitempty"` // the new layer's directory
+	Layers  []string    `json:"layers,omitempty"`  // keys of those below, topmost first
+	Top     []string    `json:"top,omitempty"`     // of a squash: all layers
+	Trees   []buildTree `json:"trees,omitempty"`
+	Epoch   *time.Time  `json:"epoch,omitempty"`
+	Owner   string      `json:"owner,omitempty"`
+	Copy    *buildCopy  `json:"copy,omitempty"`
 	// Mode, UID and GID are of a cache mount's root.
 	Mode     *uint32 `json:"mode,omitempty"`
 	UID, GID uint32
+}
+
+// buildTree are the files of layers, topmost first, and where they are copied
+// to.
+type buildTree struct {
+	Dir    string   `json:"dir"`
+	Layers []string `json:"layers"`
+}
+
+func flattenTrees(ctx context.Context, store *layers.Store, trees []buildTree) error {
+	for _, t := range trees {
+		if err := os.Mkdir(t.Dir, 0o755); err != nil {
+			return err
+		}
+		var dirs []string
+		for _, key := range t.Layers {
+			dirs = append(dirs, store.Dir(key))
+		}
+		if err := layers.Flatten(ctx, t.Dir, dirs); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // build does a buildJob.
@@ -62,6 +89,15 @@ func (s *stageRun) build(ctx context.Context, store *layers.Store) error {
 		return all
 	case jobTidy:
 		return s.tidy(job, lowers)
+	case jobFlatten:
+		return flattenTrees(ctx, store, job.Trees)
+	case jobDiffer:
+		v := layers.View{
+			Upper: filepath.Join(job.Staging, "rootfs"), Full: true, Lowers: lowers, IDs: s.req.IDs, Skip: ownPath,
+			Note: func(text string) { s.tell(event{Note: text}) },
+		}
+		_, err := v.Layer(ctx, job.Staging)
+		return err
 	case jobLayer, jobFiles, jobSquash:
 		return s.packStep(ctx, store, job, lowers)
 	}
