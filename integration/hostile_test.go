@@ -129,6 +129,10 @@ func tryHostile(t *testing.T, h *host, layer testimage.Layer, refused bool) {
 	if after := outside(t, h); after != before {
 		t.Errorf("outside of the data root:\n%s\nwas\n%s", after, before)
 	}
+	// What was unpacked is proven by unpacking it again: it comes out the same.
+	if text, err := h.cmd("nook", "system", "check").CombinedOutput(); err != nil {
+		t.Errorf("system check: %v: %s", err, text)
+	}
 }
 
 // answer runs a command and returns its standard error and exit code.

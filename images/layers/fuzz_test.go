@@ -47,6 +47,7 @@ func FuzzExtract(f *testing.F) {
 		}
 		if err == nil {
 			lookForForgedMarks(t, l, fs)
+			comesOutTheSame(t, data, fs, dirs)
 			if err := Flatten(context.Background(), t.TempDir(), append([]string{fs}, dirs...)); err != nil {
 				t.Logf("flatten: %v", err)
 			}
@@ -59,6 +60,23 @@ func FuzzExtract(f *testing.F) {
 		compareLines(t, show(t, base), []string{"above/ 0755", `SENTINEL 0640 "kept"`})
 		compareLines(t, show(t, dirs[0]), []string{"usr/ 0711", "lib -> usr", "etc/ 0755", `etc/passwd 0644 "etc/passwd"`, "d -> lib"})
 	})
+}
+
+// comesOutTheSame unpacks the stream once more and compares: Prove lives by that.
+func comesOutTheSame(t *testing.T, data []byte, fs string, below []string) {
+	t.Helper()
+	again := t.TempDir()
+	l, err := Extract(context.Background(), bytes.NewReader(data), again, Single)
+	if err == nil {
+		err = l.Finish(context.Background(), below)
+	}
+	if err != nil {
+		t.Fatalf("the second time: %v", err)
+	}
+	c := comparing{ctx: context.Background(), bufs: [2][]byte{make([]byte, fileBuffer), make([]byte, fileBuffer)}}
+	if fact, err := c.roots(fs, again); err != nil || fact != "" {
+		t.Errorf("the second time it comes out otherwise: %s, %v", fact, err)
+	}
 }
 
 // lookForForgedMarks compares the marks on disk with what the layer means.
