@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"nook/containers"
+	"nook/internal/atomicfile"
 	"nook/internal/hint"
 	"nook/internal/safepath"
 	"nook/namespaces"
@@ -31,8 +32,10 @@ type fillJob struct {
 // fillItem is a volume and the directory of the image that it covers; "": one
 // whose fill was killed is only finished.
 type fillItem struct {
-	Name   string `json:"name"`
-	Target string `json:"target,omitempty"`
+	Name string `json:"name"`
+	// Volatile: it dies with its container, and no power cut spares that.
+	Volatile bool   `json:"volatile,omitempty"`
+	Target   string `json:"target,omitempty"`
 }
 
 // fillVolumes gives volumes that have no files those of the image, as docker
@@ -44,7 +47,7 @@ func (e *Engine) fillVolumes(ctx context.Context, ct containers.Container, cfg *
 		switch {
 		case !plain:
 		case m.Subpath == "" && !m.NoCopy && e.wantsFill(cfg, m):
-			job.Volumes, job.Root = append(job.Volumes, fillItem{m.Name, m.Target}), true
+			job.Volumes, job.Root = append(job.Volumes, fillItem{m.Name, m.Anonymous && cfg.Remove, m.Target}), true
 		case e.volumes.Pending(m.Name):
 			job.Volumes = append(job.Volumes, fillItem{Name: m.Name})
 		}
@@ -159,7 +162,7 @@ func (s *stageRun) fill(ctx context.Context) error {
 		if err != nil {
 			continue // it has nothing there, or no directory
 		}
-		err = store.Fill(ctx, v.Name, from, func(text string) { s.tell(event{Note: text}) })
+		err = store.Fill(ctx, v.Name, from, atomicfile.Durability(!v.Volatile), func(text string) { s.tell(event{Note: text}) })
 		_ = from.Close()
 		if err != nil {
 			return err

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"nook/internal/atomicfile"
 	"nook/internal/treetar"
 )
 
@@ -25,8 +26,8 @@ import (
 // Fill copies a directory, with all owners that exist, into a volume without
 // files. One that has some is left alone. note is told what can't be copied. In a
 // stage only; others wait (Hold).
-func (s Store) Fill(ctx context.Context, name string, from *os.File, note func(string)) error {
-	err := s.fill(ctx, name, func(to *os.File) error { return copyTree(ctx, from, to, note) })
+func (s Store) Fill(ctx context.Context, name string, from *os.File, d atomicfile.Durability, note func(string)) error {
+	err := s.fill(ctx, name, d, func(to *os.File) error { return copyTree(ctx, from, to, note) })
 	if errors.Is(err, ErrHasFiles) {
 		return nil
 	}
@@ -35,7 +36,7 @@ func (s Store) Fill(ctx context.Context, name string, from *os.File, note func(s
 
 // fill puts dataName of a directory, which write fills, into a volume without
 // files; ErrHasFiles: it has some.
-func (s Store) fill(ctx context.Context, name string, write func(to *os.File) error) (err error) {
+func (s Store) fill(ctx context.Context, name string, d atomicfile.Durability, write func(to *os.File) error) (err error) {
 	done, err := s.Hold(ctx, name)
 	if err != nil {
 		return err
@@ -71,13 +72,48 @@ func (s Store) fill(ctx context.Context, name string, write func(to *os.File) er
 		return err
 	}
 	// A name that a power cut spares must not stand for a file that it didn't.
-	if err := unix.Syncfs(int(to.Fd())); err != nil {
-		return fmt.Errorf("syncfs: %w", err)
+	if d == atomicfile.Durable {
+		if err := flush(to); err != nil {
+			return err
+		}
 	}
 	if err := unix.Rename(filling, s.filled(name)); err != nil {
 		return fmt.Errorf("rename: %w", err)
 	}
 	return s.finish(name)
+}
+
+// fewFiles are flushed one by one: syncfs(2) waits for what all others have
+// written to the file system, too.
+const fewFiles = 32
+
+// errMany ends the walk of flush.
+var errMany = errors.New("many files")
+
+// flush waits until the files below a directory are on the disk.
+func flush(dir *os.File) error {
+	var files []string
+	err := filepath.WalkDir(dir.Name(), func(path string, d fs.DirEntry, err error) error {
+		if err == nil && (d.IsDir() || d.Type().IsRegular()) {
+			files = append(files, path)
+		}
+		if len(files) > fewFiles {
+			return errMany
+		}
+		return err
+	})
+	if errors.Is(err, errMany) {
+		if err := unix.Syncfs(int(dir.Fd())); err != nil {
+			return fmt.Errorf("syncfs: %w", err)
+		}
+		return nil
+	}
+	for _, path := range files {
+		if err == nil {
+			err = atomicfile.SyncDir(path) // or file
+		}
+	}
+	return err
 }
 
 func (s Store) filling(name string) string { return filepath.Join(s.Dir(name), "filling") }

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"nook/internal/atomicfile"
 	"nook/internal/treetar"
 )
 
@@ -19,7 +20,7 @@ var ErrHasFiles = errors.New("volume has files")
 // all owners that exist: everything up to the stream's end, or nothing. note is
 // told what was left out. In a stage only.
 func (s Store) Import(ctx context.Context, name string, stream io.Reader, note func(string)) error {
-	return s.fill(ctx, name, func(to *os.File) error {
+	return s.fill(ctx, name, atomicfile.Durable, func(to *os.File) error {
 		_, err := treetar.Extract(ctx, stream, to, treetar.Options{
 			From: ".", To: dataName, Privileges: true, Note: note,
 			Owner: func(o treetar.Owned) treetar.Owned { return o },
