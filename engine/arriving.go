@@ -83,7 +83,7 @@ func (s *stageRun) expect() {
 
 // source is a layer to unpack, here or on its way.
 func (s *stageRun) source(ctx context.Context, u unpackSource) layers.Source {
-	src := layers.Source{DiffID: u.DiffID, Path: u.Path, Blob: u.Blob, From: u.From, Known: u.Known}
+	src := layers.Source{DiffID: u.DiffID, Path: u.Path, Blob: u.Blob, From: u.From, Known: u.Known, Own: u.Own}
 	if blob := s.arriving[u.Arrives]; blob != nil {
 		src.Open = func() (io.ReadCloser, error) { return &arrivingReader{ctx: ctx, blob: blob}, nil }
 	}

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 
 	"golang.org/x/sys/unix"
 
+	"nook/internal/hint"
 	"nook/internal/safepath"
 	"nook/internal/treetar"
 )
@@ -152,6 +154,9 @@ func (e *Engine) CopyInto(ctx context.Context, o CopyOptions) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
+	if err := copied(info.Mode()); err != nil {
+		return 0, fmt.Errorf("copy %s: %w", o.Local, err)
+	}
 	src := sourceOf(local, info.IsDir())
 	job := &filesJob{Path: insidePath(o.Path), Owners: o.Archive, Source: &src}
 	return e.copyTo(ctx, o.Container, job, func(ctx context.Context, out io.Writer) error {
@@ -162,6 +167,17 @@ func (e *Engine) CopyInto(ctx context.Context, o CopyOptions) (int64, error) {
 		}
 		return w.Close()
 	})
+}
+
+// copied refuses what has no copy; below a directory it is left out with a note.
+func copied(mode fs.FileMode) error {
+	switch {
+	case mode&fs.ModeDevice != 0:
+		return hint.Errorf("nobody unprivileged can make one; -v binds the host's", "a device node is not copied")
+	case mode&fs.ModeSocket != 0:
+		return hint.Errorf("-v binds its directory", "a socket is not copied")
+	}
+	return nil
 }
 
 // CopyOutOf copies a file or directory of a container to this host, and
@@ -176,6 +192,9 @@ func (e *Engine) CopyOutOf(ctx context.Context, o CopyOptions) (int64, error) {
 		return 0, err
 	}
 	defer in.Close()
+	if err := copied(st.Mode); err != nil {
+		return 0, fmt.Errorf("copy %s: %w", o.Path, err)
+	}
 	src := copySource{st.Name, st.Mode.IsDir()}
 	// The host's own root: our paths are resolved as anybody's.
 	root, err := safepath.OpenRoot("/")

@@ -174,7 +174,7 @@ func (e *Engine) unpackFrom(ctx context.Context, img images.Image, list []images
 	var total int64
 	number := map[string]int{}
 	for i, l := range list {
-		source := unpackSource{Path: l.BlobPath, DiffID: l.DiffID, Size: l.Size, Blob: l.Digest, From: l.From, Known: l.Known}
+		source := unpackSource{Path: l.BlobPath, DiffID: l.DiffID, Size: l.Size, Blob: l.Digest, From: l.From, Known: l.Known, Own: l.Own}
 		if feed != nil {
 			source.Arrives = l.Digest
 		}

@@ -74,6 +74,7 @@ type unpackSource struct {
 	Blob  string `json:"blob,omitempty"`
 	From  string `json:"from,omitempty"`
 	Known bool   `json:"known,omitempty"`
+	Own   bool   `json:"own,omitempty"`
 }
 
 type flattenJob struct {

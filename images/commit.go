@@ -90,7 +90,13 @@ func (s *Store) commit(ctx context.Context, o CommitOptions) (Image, error) {
 	}
 	c.names, c.annotations = names, o.Annotations
 	wait := stage.sync()
-	list, entries, err := stage.unpack(ctx, []candidate{c}, o.Unpack)
+	list, entries, err := stage.unpack(ctx, []candidate{c}, func(ctx context.Context, img Image, list []Layer) error {
+		if o.Unpack == nil {
+			return nil
+		}
+		list[len(list)-1].Own = true
+		return o.Unpack(ctx, img, list)
+	})
 	if syncErr := wait(); err == nil {
 		err = syncErr
 	}

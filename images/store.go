@@ -115,6 +115,9 @@ type Layer struct {
 	// Known says that the blob was compared with DiffID before: the store has
 	// an image with both.
 	Known bool
+	// Own says that the blob was packed here, of what is there: see
+	// layers.Source.
+	Own bool
 	// UnpackedSize is for the Unpack function to set: bytes of the layer's
 	// files; negative: not known. Once all layers have one, the store keeps the
 	// sum.

@@ -3,12 +3,15 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
 
+	"nook/internal/atomicfile"
 	"nook/internal/hint"
 )
 
@@ -71,16 +74,24 @@ func (s *shell) toFile(name string, write func(io.Writer) error) error {
 		}
 		return errors.Join(write(f), f.Close())
 	}
-	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
+	temporary, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
 	if err != nil {
-		return err
+		return fmt.Errorf("write %s: %w", name, atomicfile.Cause(err))
 	}
-	err = errors.Join(write(f), f.Chmod(0o600), f.Close())
+	defer temporary.Close()
+	// The same file under the name that errors are to have.
+	fd, err := unix.FcntlInt(temporary.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err == nil {
-		err = os.Rename(f.Name(), name)
+		f := os.NewFile(uintptr(fd), name)
+		err = errors.Join(write(f), f.Chmod(0o600), f.Close())
+	}
+	if err == nil {
+		if err = os.Rename(temporary.Name(), name); err != nil {
+			err = fmt.Errorf("write %s: %w", name, atomicfile.Cause(err))
+		}
 	}
 	if err != nil {
-		_ = os.Remove(f.Name())
+		_ = os.Remove(temporary.Name())
 	}
 	return err
 }

@@ -3,6 +3,7 @@ package layers
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -53,13 +54,19 @@ func TestUnpackRefusesABomb(t *testing.T) {
 	s, dir := newStore(t)
 	s.bomb = 1 << 20
 	tarred := layerOf(t, contentEntry("zeros", ""))
-	src := source(zstdOf(t, append(tarred, make([]byte, 2<<20)...)))
+	tarred = append(tarred, make([]byte, 2<<20)...)
+	src := source(zstdOf(t, tarred))
 	_, err := s.Unpack(context.Background(), []Source{src}, nil)
 	wantError(t, err, "layer 1", ErrBomb.Error())
 	if !errors.Is(err, ErrBomb) || hint.Of(err) == "" {
 		t.Errorf("got %v (%s)", err, hint.Of(err))
 	}
 	nothingStaged(t, dir)
+	src.Own = true // as one that we packed ourselves
+	src.DiffID = fmt.Sprintf("sha256:%x", sha256.Sum256(tarred))
+	if _, err := s.Unpack(context.Background(), []Source{src}, nil); err != nil {
+		t.Errorf("our own: %v", err)
+	}
 }
 
 // oldSparse is a header of GNU tar's old format for a sparse file that is all

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"os"
 
 	"nook/internal/hint"
@@ -22,6 +23,9 @@ type Source struct {
 	Blob, From string `json:",omitempty"`
 	// Known says that the blob was compared with DiffID before.
 	Known bool `json:",omitempty"`
+	// Own says that we packed it: what it unpacks to is what was there, however
+	// much that is.
+	Own bool `json:",omitempty"`
 }
 
 // Report is told how many bytes more of a layer's blob were read. It is called
@@ -62,7 +66,11 @@ func (u *unpacking) readBlob(ctx context.Context, i int, read func(io.Reader) er
 	}
 	defer func() { _ = blob.Close() }()
 	counted := &counter{cancelled{ctx, blob}, func(n int64) { u.report(src.DiffID, n) }}
-	stream, _, err := decompressUpTo(counted, true, &fuse{floor: u.store.bomb})
+	limit := &fuse{floor: u.store.bomb}
+	if src.Own {
+		limit.floor = math.MaxInt64
+	}
+	stream, _, err := decompressUpTo(counted, true, limit)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ package atomicfile
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -35,7 +36,7 @@ func Write(path string, data []byte, mode fs.FileMode, d Durability) (err error)
 	}
 	f, err := os.CreateTemp(dir, "."+base+".tmp-*")
 	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
+		return fmt.Errorf("write %s: %w", path, Cause(err))
 	}
 	defer func() {
 		if err != nil {
@@ -44,26 +45,40 @@ func Write(path string, data []byte, mode fs.FileMode, d Durability) (err error)
 		}
 	}()
 	if _, err = f.Write(data); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
+		return fmt.Errorf("write %s: %w", path, Cause(err))
 	}
 	if err = f.Chmod(mode); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
+		return fmt.Errorf("write %s: %w", path, Cause(err))
 	}
 	if d == Durable {
 		if err = f.Sync(); err != nil {
-			return fmt.Errorf("fsync %s: %w", path, err)
+			return fmt.Errorf("fsync %s: %w", path, Cause(err))
 		}
 	}
 	if err = f.Close(); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
+		return fmt.Errorf("write %s: %w", path, Cause(err))
 	}
 	if err = os.Rename(f.Name(), path); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
+		return fmt.Errorf("write %s: %w", path, Cause(err))
 	}
 	if d == Durable {
 		return SyncDir(dir)
 	}
 	return nil
+}
+
+// Cause is an error about a temporary file without the file's name, which means
+// nothing to anybody.
+func Cause(err error) error {
+	var path *fs.PathError
+	var link *os.LinkError
+	switch {
+	case errors.As(err, &path):
+		return path.Err
+	case errors.As(err, &link):
+		return link.Err
+	}
+	return err
 }
 
 // WriteJSON is Write of v as indented JSON with a newline at its end.
