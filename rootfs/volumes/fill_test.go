@@ -24,7 +24,7 @@ func seed(t *testing.T, n int) *os.File {
 			t.Fatal(err)
 		}
 	}
-	if err := os.Chmod(dir, 0o2751); err != nil {
+	if err := os.Chmod(dir, 0o751|os.ModeSetgid); err != nil {
 		t.Fatal(err)
 	}
 	f, err := os.Open(dir)
