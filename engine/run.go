@@ -92,7 +92,8 @@ func (e *Engine) wholeLife(cfg *containers.Config, began time.Time, code int) {
 // launch starts a container in the first way that this host allows.
 func (e *Engine) launch(ctx context.Context, h held, tty Terminal, patience time.Duration) (*started, error) {
 	s, err := e.start(ctx, h, tty, patience)
-	for refusesOverlay(err) {
+	const ways = 3 // overlay on the disk, overlay on a tmpfs, a copy
+	for tried := 1; tried < ways && refusesOverlay(err); tried++ {
 		if err = e.stepDown(ctx, h, err); err == nil {
 			s, err = e.start(ctx, h, tty, patience)
 		}
