@@ -24,7 +24,7 @@ import (
 const (
 	bombRatio = 200
 	bombBytes = 1 << 30
-	maxSparse = 256 << 30
+	maxSparse = 64 << 30
 )
 
 // ErrBomb says that a stream unpacks to far more than it is.
