@@ -29,8 +29,9 @@ func refusesOverlay(err error) bool {
 func (e *Engine) stepDown(ctx context.Context, h held, why error) error {
 	cfg := h.cfg
 	if cfg.LayerSize > 0 {
-		return hint.Wrap(fmt.Errorf("limit the writable layer: an overlay with a tmpfs is refused here: %w", why),
-			"leave out --storage-opt; see nook info for what this host allows")
+		// Not wrapped: to the caller it would be one more refusal to step down from.
+		return hint.Errorf("leave out --storage-opt; see nook info for what this host allows",
+			"limit the writable layer: an overlay with a tmpfs is refused here: %v", why)
 	}
 	// EINVAL is what overlayfs says to an upper directory that it can't use.
 	if cfg.Remove && cfg.Rootfs == string(rootfs.Overlay) && errors.Is(why, unix.EINVAL) {

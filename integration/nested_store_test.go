@@ -87,6 +87,9 @@ func TestNestedOverlayRefused(t *testing.T) {
 		}
 		// With a terminal the monitor is there when the overlay is refused.
 		want(t, "with a terminal", n.sh(t, "nook run --rm -t busybox echo ok").out, "ok\r\n")
+		// A copy has no limit, and its secrets are in memory all the same.
+		wantRefusal(t, n.sh(t, "exec nook run --rm --storage-opt size=1m busybox true"), "limit the writable layer: an overlay with a tmpfs is refused here", "--storage-opt")
+		want(t, "a secret", n.sh(t, "KEY=value nook run --rm --secret id=KEY busybox cat /run/secrets/KEY").out, "value")
 		wantRefusal(t, n.sh(t, "mount --bind $NOOK_ROOT $NOOK_ROOT; mount -o remount,bind,noexec $NOOK_ROOT; exec nook run --rm busybox true"),
 			"is mounted noexec", "--root")
 		n.rules = nil
