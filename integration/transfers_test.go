@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"nook/internal/testenv"
 	"nook/internal/testenv/testimage"
@@ -123,16 +124,18 @@ func TestPullsAtOnceFetchOnce(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
 		r := newRemote(t)
 		layers := r.image(t, noisy(4, 1<<20))
-		var asked sync.WaitGroup
-		asked.Add(pulls)
+		asked := make(chan struct{}) // closed once all have
 		var manifests atomic.Int64
 		r.Lie = func(_ http.ResponseWriter, req *http.Request) bool {
 			digest, found := blobIn(req)
 			switch {
-			case strings.Contains(req.URL.Path, "/manifests/") && manifests.Add(1) <= pulls:
-				asked.Done()
+			case strings.Contains(req.URL.Path, "/manifests/") && manifests.Add(1) == pulls:
+				close(asked)
 			case found && layers[0] == digest:
-				asked.Wait()
+				select {
+				case <-asked:
+				case <-time.After(patience): // one has failed, and says so
+				}
 			}
 			return false
 		}
