@@ -28,7 +28,7 @@ import (
 
 // Errors of a copy whose two sides don't fit.
 var (
-	errCopyDirectory = errors.New("cannot copy a directory to a file")
+	errCopyDirectory = errors.New("a directory is not copied to a file")
 	errNoDirectory   = errors.New("no such directory")
 	errCopySpecial   = errors.New("the destination must be a directory or a regular file")
 )

@@ -34,8 +34,8 @@ type Options struct {
 
 // Errors of a stream that doesn't fit what is there.
 var (
-	ErrNotDirectory = errors.New("cannot overwrite a file with a directory")
-	ErrDirectory    = errors.New("cannot overwrite a directory with a file")
+	ErrNotDirectory = errors.New("a file is in the way of a directory")
+	ErrDirectory    = errors.New("a directory is in the way of a file")
 	ErrOutside      = errors.New("its name leads outside")
 	errName         = errors.New("its name is none")
 )
