@@ -1,12 +1,16 @@
 package engine
 
 import (
+	"archive/tar"
 	"bytes"
+	"compress/gzip"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"nook/build"
 )
@@ -200,6 +204,59 @@ func TestSquashKeepsWhatIsLeft(t *testing.T) {
 	got, err := run(t, e, RunOptions{Image: "made", Remove: true, Command: []string{"sh", "-c", "cat /f /g; ls /big /bin/wc 2>/dev/null"}})
 	if err != nil || got.out != "f\nmore\ng\n" {
 		t.Errorf("the image printed %q, %v", got.out, err)
+	}
+}
+
+func TestAddUnpacks(t *testing.T) {
+	e := loaded(t, "single", nil)
+	dir := contextOf(t, map[string]string{
+		"Dockerfile": "FROM busybox\nRUN mkdir -p /real /d/have && ln -s /real /d/link\nADD a.tar.gz plain.tar f /d/\nCOPY a.tar.gz /c/\n" +
+			"RUN cd /d; cat have/x real.txt link/in plain f; readlink l; cat h; ls -l /c | grep -c a.tar.gz; cat /real/in; stat -c '%a %Y' have/x\n",
+		"f": "f\n",
+	})
+	var packed, plain bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	for w, entries := range map[io.Writer][]tar.Header{
+		z: {
+			{Typeflag: tar.TypeDir, Name: "have/", Mode: 0o700},
+			{Name: "have/x", Mode: 0o640}, {Name: "real.txt", Mode: 0o644}, {Name: "./link/in", Mode: 0o644},
+			{Typeflag: tar.TypeSymlink, Name: "l", Linkname: "../../../etc/passwd"},
+			{Typeflag: tar.TypeLink, Name: "h", Linkname: "have/x"},
+		},
+		&plain: {{Name: "plain", Mode: 0o644}},
+	} {
+		out := tar.NewWriter(w)
+		for _, h := range entries {
+			h.ModTime = time.Unix(1e9, 0)
+			text := h.Name + "\n"
+			if h.Typeflag == 0 {
+				h.Size = int64(len(text))
+			}
+			if err := out.WriteHeader(&h); err != nil {
+				t.Fatal(err)
+			}
+			if h.Size > 0 {
+				if _, err := io.WriteString(out, text); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if err := out.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for name, data := range map[string][]byte{"a.tar.gz": packed.Bytes(), "plain.tar": plain.Bytes()} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := mustBuild(t, e, dir)
+	want := "have/x\nreal.txt\n./link/in\nplain\nf\n../../../etc/passwd\nhave/x\n1\n./link/in\n640 1000000000\n"
+	if b.out != want {
+		t.Errorf("got %q, want %q", b.out, want)
 	}
 }
 

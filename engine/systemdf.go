@@ -180,7 +180,8 @@ type PrunedSystem struct {
 	Containers []string // ids
 	Volumes    []string // names
 	Images     PrunedImages
-	Bytes      int64 // of everything
+	Steps      []string // of the build cache
+	Bytes      int64    // of everything
 }
 
 // PruneSystem removes the containers that don't run, volumes and images that
@@ -207,5 +208,10 @@ func (e *Engine) PruneSystem(ctx context.Context, o SystemPruneOptions) (PrunedS
 	}
 	freed, err := e.images.Collect(ctx)
 	done.Bytes += freed
+	if err != nil || len(o.Containers.Labels)+len(o.Containers.NotLabels) > 0 { // steps have no labels
+		return done, err
+	}
+	steps, err := e.PruneBuilds(ctx, BuildPruneOptions{All: o.Images.All, Until: o.Containers.Until})
+	done.Steps, done.Bytes = steps.IDs, done.Bytes+steps.Bytes
 	return done, err
 }

@@ -65,6 +65,9 @@ func (s *shell) systemPrune(c *cli.Context) error {
 			fmt.Fprintf(s.stdout, "Deleted Volumes:\n%s\n\n", strings.Join(done.Volumes, "\n"))
 		}
 		writePrunedImages(s.stdout, done.Images)
+		if len(done.Steps) > 0 {
+			fmt.Fprintf(s.stdout, "Deleted build cache objects:\n%s\n\n", strings.Join(done.Steps, "\n"))
+		}
 		if err == nil || done.Bytes > 0 {
 			fmt.Fprintf(s.stdout, "Total reclaimed space: %s\n", units.HumanSize(float64(done.Bytes)))
 		}
@@ -81,6 +84,11 @@ func systemPruneWarning(all, volumes bool, filters []string) string {
 		lines = append(lines, "  - all images without at least one container associated to them")
 	} else {
 		lines = append(lines, "  - all dangling images")
+	}
+	if all {
+		lines = append(lines, "  - all build cache")
+	} else {
+		lines = append(lines, "  - dangling build cache")
 	}
 	lines = append(lines, "  - what commands that were killed left behind")
 	if len(filters) > 0 {
