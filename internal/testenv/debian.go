@@ -35,8 +35,36 @@ func DebianTar() (string, error) {
 	return debianTar("debian-bookworm-"+strings.ReplaceAll(debianPackages, ",", "-"), debianPackages)
 }
 
+// TrixieBuildahTar returns a Debian trixie with buildah 1.39, as DebianTar does.
+// Its packages come from the first mirror of the machine's own sources.
+func TrixieBuildahTar() (string, error) {
+	sources, err := aptSources()
+	if err != nil {
+		return "", err
+	}
+	text, err := os.ReadFile(sources)
+	if err != nil {
+		return "", err
+	}
+	for word := range strings.FieldsSeq(string(text)) {
+		if strings.HasPrefix(word, "http") && strings.Contains(word, "/debian") && !strings.Contains(word, "snapshot") {
+			return suiteTar("trixie", "deb "+word+" trixie main", "debian-trixie-buildah", "buildah,ca-certificates,crun,netavark")
+		}
+	}
+	return "", fmt.Errorf("no mirror of Debian in %s", sources)
+}
+
 // debianTar is DebianTar with other packages. name is the file's in the cache.
 func debianTar(name, packages string, options ...string) (string, error) {
+	mirror, err := aptSources()
+	if err != nil {
+		return "", err
+	}
+	return suiteTar("bookworm", mirror, name, packages, options...)
+}
+
+// suiteTar is debianTar of any suite. mirror is a file or line of sources.
+func suiteTar(suite, mirror, name, packages string, options ...string) (string, error) {
 	base := name + ".tar"
 	if len(options) > 0 { // with other options it is another tree
 		base = fmt.Sprintf("%s-%.4x.tar", name, sha256.Sum256([]byte(strings.Join(options, "\n"))))
@@ -64,13 +92,9 @@ func debianTar(name, packages string, options ...string) (string, error) {
 	if os.Geteuid() == 0 {
 		mode = "root"
 	}
-	mirror, err := aptSources()
-	if err != nil {
-		return "", err
-	}
 	made := name + ".part"
 	args := append([]string{"--quiet", "--mode=" + mode, "--variant=minbase", "--format=tar", "--include=" + packages}, options...)
-	cmd := exec.Command("mmdebstrap", append(args, "bookworm", made, mirror)...)
+	cmd := exec.Command("mmdebstrap", append(args, suite, made, mirror)...)
 	cmd.Dir = "/" // mmdebstrap's helpers look at the working directory
 	// Its root is a sub-id, who can't enter a temporary directory of ours.
 	cmd.Env = append(os.Environ(), "TMPDIR=/var/tmp")
