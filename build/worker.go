@@ -1,15 +1,5 @@
 package build
 
-// B1: cmd/nook calls
-//
-//	func (e *Engine) Build(ctx context.Context, o build.Options) (build.Result, error)
-//
-// which sets o.Temp to an empty directory below the data root, calls
-// build.Build(ctx, worker, o) and removes the directory. Context (directory, tar,
-// git), Dockerfile and .dockerignore are read by package build (o.Source). A step
-// that fails: the solver Commits the state below it without names, so that
-// nook run -it ID enters it. COPY --link is asked for as Copy onto the zero
-// State; its layer is then appended to any other state's Layers.
 
 import (
 	"context"
