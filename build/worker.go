@@ -1,6 +1,5 @@
 package build
 
-
 import (
 	"context"
 	"errors"
