@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"nook/internal/testenv"
@@ -18,6 +20,8 @@ const binVariable = "NOOK_TEST_BIN"
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
+	// What nohup(1) left ignored would be ignored by all that the tests start.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	if os.Getenv(binVariable) == "" {
 		dir, err := build()
 		defer os.RemoveAll(dir)
