@@ -3,7 +3,6 @@ package build
 import (
 	"bytes"
 	"context"
-	"errors"
 	"io"
 	"maps"
 	"os"
@@ -14,9 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"nook/build/dockerfile"
 	"nook/images"
-	"nook/internal/hint"
 )
 
 // env is the environment of the last command, without that of the base.
@@ -343,108 +340,6 @@ func TestMounts(t *testing.T) {
 	}
 	if _, err := f.try(t, df, map[string]string{"a": "B"}, edit); err != nil || !slices.Contains(f.did, "run go") {
 		t.Errorf("another file in the mount: did %q, %v", f.did, err)
-	}
-}
-
-func TestFaults(t *testing.T) {
-	for name, tc := range map[string]struct {
-		in, err, hint string
-		edit          func(*Options)
-	}{
-		"no from":           {"RUN x", "Dockerfile:1: no FROM stands before RUN", "ARG alone may stand before it", nil},
-		"only arg":          {"ARG A", "Dockerfile: no FROM in it", "", nil},
-		"empty base":        {"ARG B\nFROM $B", "Dockerfile:2: the base name $B is empty", "", nil},
-		"bad base":          {"FROM UPPER", "Dockerfile:1: ", "", nil},
-		"missing base":      {"FROM missing", "Dockerfile:1: missing: ", "", nil},
-		"missing number":    {"FROM base\nCOPY --from=3 a b", "Dockerfile:2: there is no stage 3", "the stages are 0 to 0", nil},
-		"missing stage":     {"FROM base AS x\nFROM base\nCOPY --from=y a b", "Dockerfile:3: y is neither a stage nor an image that is there: ", "the stages are x, 1", nil},
-		"no stage's name":   {"FROM base\nCOPY --from=Y_ a b", "Dockerfile:2: Y_ is neither a stage nor an image: ", "the stages are 0", nil},
-		"itself":            {"FROM base AS x\nCOPY --from=x a b", "Dockerfile:2: stage x copies from itself", "", nil},
-		"cycle":             {"FROM base AS x\nCOPY --from=y a b\nFROM base AS y\nCOPY --from=x a b", "Dockerfile:3: stages need each other: y -> x -> y", "", nil},
-		"target":            {"FROM base AS x", "--target y: Dockerfile has no such stage", "the stages are x", func(o *Options) { o.Target = "y" }},
-		"target number":     {"FROM base AS x", "--target: there is no stage 7", "", func(o *Options) { o.Target = "7" }},
-		"from platform":     {"FROM --platform=x base", "Dockerfile:1: platform \"x\" is not os/arch[/variant]", "", nil},
-		"foreign run":       {"FROM --platform=linux/mips64 base\nCOPY a /\nRUN x", "Dockerfile:3: ", "", nil},
-		"bad variable":      {"FROM base\nENV A=${B:?is missing}", "Dockerfile:2: ", "", nil},
-		"many to a file":    {"FROM base\nCOPY a b c", "Dockerfile:2: several sources go to c, which is no directory's name", "end it in a slash", nil},
-		"glob to a file":    {"FROM base\nCOPY ? /c", "Dockerfile:2: ? are 2 files, and go to /c, which is no directory's name", "end it in a slash", nil},
-		"no source":         {"FROM base\nCOPY nothing /c", "Dockerfile:2: nothing: not found", "", nil},
-		"port":              {"FROM base\nEXPOSE http", "Dockerfile:2: invalid port: http", "write it like 80, 53/udp or 8000-8010", nil},
-		"port range":        {"FROM base\nEXPOSE 9-8", "Dockerfile:2: invalid port: 9-8", "", nil},
-		"signal":            {"FROM base\nSTOPSIGNAL SIGFOO", `Dockerfile:2: unknown signal: "SIGFOO"`, "", nil},
-		"secret":            {"FROM base\nRUN --mount=type=secret,id=k,required x", "Dockerfile:2: the secret k is required and was not given", "give it by --secret id=k,src=FILE", nil},
-		"agent":             {"FROM base\nRUN --mount=type=ssh,required x", "Dockerfile:2: the agent default is required and was not given", "give it by --ssh default", nil},
-		"mount":             {"FROM base\nRUN --mount=type=tmpfs x", "Dockerfile:2: --mount=type=tmpfs: it has no target", "", nil},
-		"mount key":         {"FROM base\nRUN --mount=type=tmpfs,target=/a,id=x y", "Dockerfile:2: --mount=type=tmpfs,target=/a,id=x: a mount of type tmpfs has no id", "", nil},
-		"mount type":        {"FROM base\nRUN --mount=type=x,target=/a y", `Dockerfile:2: --mount=type=x,target=/a: unknown type "x"`, "the types are bind, cache, tmpfs, secret, ssh", nil},
-		"checksum":          {"FROM base\nADD --checksum=sha256:a a /", "Dockerfile:2: --checksum is for sources that are URLs", "", nil},
-		"failing step":      {"FROM base\nRUN fail it", "Dockerfile:2: process \"/bin/sh -c fail it\" did not complete successfully: exit code: 3", "", nil},
-		"platform":          {"FROM base", "platform \"x\" is not os/arch[/variant]", "", func(o *Options) { o.Platform = "x" }},
-		"context":           {"FROM base", "build context: stat /nowhere/there: no such file or directory", "", func(o *Options) { o.Source.Context = "/nowhere/there" }},
-		"both from stdin":   {"FROM base", "both the context and the Dockerfile are to come from standard input", "", func(o *Options) { o.Source.Context = "-" }},
-		"http context":      {"FROM base", "http://h/x.tar is no git URL", "", func(o *Options) { o.Source.Context = "http://h/x.tar" }},
-		"empty user":        {"FROM base\nUSER $NO", "Dockerfile:2: USER $NO is empty", "", nil},
-		"empty source":      {"FROM base\nCOPY $NO /x", "Dockerfile:2: the source $NO is empty", "", nil},
-		"empty destination": {"FROM base\nCOPY a $NO", "Dockerfile:2: the destination $NO is empty", "", nil},
-		"heredoc's name":    {"FROM base\nCOPY <<../x /d/\n../x", `Dockerfile:2: a heredoc's name is one file's, not "../x"`, "", nil},
-	} {
-		t.Run(name, func(t *testing.T) {
-			f := newFake()
-			_, err := f.try(t, tc.in, map[string]string{"a": "A", "b": "B"}, tc.edit)
-			if err == nil || !strings.HasPrefix(err.Error(), tc.err) {
-				t.Fatalf("got  %v\nwant %s", err, tc.err)
-			}
-			if got := hint.Of(err); tc.hint != "" && got != tc.hint {
-				t.Errorf("hint %q, want %q", got, tc.hint)
-			}
-			if len(f.specs) > 0 && name != "failing step" {
-				t.Error("something ran")
-			}
-		})
-	}
-}
-
-func TestFailedStep(t *testing.T) {
-	f := newFake()
-	_, err := f.try(t, "FROM base\nRUN write /a b\nENV A=1\nRUN fail it", nil, nil)
-	var failed *StepError
-	var fault *dockerfile.Error
-	if !errors.As(err, &failed) || !errors.As(err, &fault) {
-		t.Fatalf("%T: %v", err, err)
-	}
-	if failed.Step != "[3/3] RUN fail it" || failed.Output != "one\ntwo\nfail it" || failed.Enter != "sha256:image" || fault.Line != 4 {
-		t.Errorf("%+v at line %d", failed, fault.Line)
-	}
-	if got := f.files(f.made.State); got["/a"] != "b" || !slices.Contains(f.made.Config.Config.Env, "A=1") || f.made.Names != nil {
-		t.Errorf("the state to enter: %+v", f.made)
-	}
-}
-
-// The first failure ends what goes on beside it, and is the one that is told.
-func TestFailureCancels(t *testing.T) {
-	f := newFake()
-	begun := make(chan struct{})
-	f.run = func(ctx context.Context, spec RunSpec, _ io.Writer) error {
-		if strings.HasPrefix(spec.Args[2], "fail") {
-			<-begun
-			return nil
-		}
-		close(begun)
-		<-ctx.Done()
-		return ctx.Err()
-	}
-	var mu sync.Mutex
-	kinds := map[EventKind]int{}
-	_, err := f.try(t, "FROM base AS a\nRUN long\nFROM base AS b\nRUN fail\nFROM scratch\nCOPY --from=a /x /\nCOPY --from=b /x /", nil, func(o *Options) {
-		o.Event = func(e Event) {
-			mu.Lock()
-			kinds[e.Kind]++
-			mu.Unlock()
-		}
-	})
-	var exit *ExitError
-	if !errors.As(err, &exit) || kinds[Failed] != 1 || kinds[Canceled] != 1 {
-		t.Errorf("%v, events %v", err, kinds)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"nook/internal/hint"
+	"nook/internal/testenv"
 )
 
 // walk is what a filter leaves of a tree, as a worker would walk it.
@@ -267,9 +268,7 @@ func TestIsGit(t *testing.T) {
 }
 
 func TestGitContext(t *testing.T) {
-	if _, err := exec.LookPath("git"); err != nil {
-		t.Skip("no git program")
-	}
+	testenv.Need(t, "git", testenv.Git)
 	repo := filepath.Join(t.TempDir(), "r.git")
 	write(t, repo, "Dockerfile=FROM base\nCOPY a /\n", "a=one", "sub/Dockerfile=FROM base\nCOPY b /\n", "sub/b=two")
 	git := func(args ...string) {

@@ -426,10 +426,10 @@ func (m *Making) MkdirAll(way string, look Look) (*Spot, error) {
 }
 
 // ErrIsDirectory says that a file would take a directory's place.
-var ErrIsDirectory = errors.New("cannot replace a directory with a file")
+var ErrIsDirectory = errors.New("a directory is in the place of a file")
 
 // ErrNotDirectory says that a directory would take a file's place.
-var ErrNotDirectory = errors.New("cannot copy a directory over a file")
+var ErrNotDirectory = errors.New("a file is in the place of a directory")
 
 // clear makes room for what is no directory.
 func (s *Spot) clear(name string) error {

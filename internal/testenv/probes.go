@@ -65,6 +65,8 @@ var (
 	// Podman (podman): it runs a container of this user's, as rootless as the
 	// tests: with runc, the other runtime refusing some hosts.
 	Podman = sync.OnceValue(tryPodman)
+	// Git (git): what fetches the contexts of builds.
+	Git = Program("git", "--version")
 	// Zstd (zstd): the compressor's command.
 	Zstd = Program("zstd", "--version")
 	// Setcap (setcap): writes file capabilities. Package libcap2-bin.
