@@ -44,7 +44,7 @@ test-slow:
 
 race:
 	@tools/install-for race
-	CGO_ENABLED=1 $(GO) test -race -short -tags $(TAGS) -timeout 20m $(TESTFLAGS) $(RACE)
+	CGO_ENABLED=1 GORACE=atexit_sleep_ms=0 $(GO) test -race -short -tags $(TAGS) -timeout 20m $(TESTFLAGS) $(RACE)
 
 # The table to standard output; `make bench OUT=docs/BENCHMARKS.md` writes the page.
 bench: build

@@ -171,11 +171,7 @@ func (c Container) Connect(ctx context.Context, s State) (*Conn, error) {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", path)
 	if err != nil {
-		var op *net.OpError // its text names the path through the descriptor
-		if errors.As(err, &op) {
-			err = op.Err
-		}
-		return nil, fmt.Errorf("container %.12s: %w: %w", c.ID, ErrNoMonitor, err)
+		return nil, fmt.Errorf("container %.12s: %w: %w", c.ID, ErrNoMonitor, withoutPath(err))
 	}
 	m := &Conn{UnixConn: conn.(*net.UnixConn), frames: frame.NewReader(conn)}
 	_ = m.SetReadDeadline(time.Now().Add(helloTime))
@@ -196,6 +192,16 @@ func (c Container) Connect(ctx context.Context, s State) (*Conn, error) {
 	m.Version = hello.Version
 	_ = m.SetReadDeadline(time.Time{})
 	return m, nil
+}
+
+// withoutPath is an error of a connection whose text doesn't name the socket's
+// path through our descriptor.
+func withoutPath(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return op.Err
+	}
+	return err
 }
 
 // Next reads a message: frame.Reader.
@@ -227,5 +233,5 @@ func (m *Conn) Ask(ctx context.Context, r Request) (Result, error) {
 	if ctx.Err() != nil {
 		return Result{}, ctx.Err()
 	}
-	return Result{}, fmt.Errorf("%s: %w: %w", r.Verb, ErrNoMonitor, err)
+	return Result{}, fmt.Errorf("%s: %w: %w", r.Verb, ErrNoMonitor, withoutPath(err))
 }

@@ -150,7 +150,7 @@ const pauseTime = 10 * time.Second
 func (e *Engine) paused(ctx context.Context, t *tree) (resume func()) {
 	asking, cancel := context.WithTimeout(ctx, pauseTime)
 	defer cancel()
-	conn, err := t.Connect(asking, t.state)
+	conn, err := connect(asking, t.Container)
 	if err == nil {
 		if _, err = conn.Ask(asking, containers.Request{Verb: containers.VerbPause, Bound: true}); err == nil {
 			// The monitor lets it go on when the connection ends, and then ends
@@ -165,6 +165,9 @@ func (e *Engine) paused(ctx context.Context, t *tree) (resume func()) {
 			}
 		}
 		_ = conn.Close()
+	}
+	if state, serr := t.State(); serr == nil && !state.Status.Live() {
+		return func() {} // it ended meanwhile, and nothing of it goes on
 	}
 	e.note("%s goes on while it is committed: %v", t.cfg.Name, err)
 	return func() {}

@@ -2,8 +2,8 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -110,13 +110,8 @@ func TestForetoldInVain(t *testing.T) {
 // says that it did not.
 func TestTwoStarts(t *testing.T) {
 	e := loaded(t, "single", nil)
-	var mu sync.Mutex
 	var notes []string
-	e.opts.Note = func(text string) {
-		mu.Lock()
-		defer mu.Unlock()
-		notes = append(notes, text)
-	}
+	e.opts.Note = func(text string) { notes = append(notes, text) }
 	id, err := e.Create(t.Context(), RunOptions{Image: "busybox", Name: "web", Command: []string{"sleep", "1000"}})
 	if err != nil {
 		t.Fatal(err)
@@ -130,15 +125,17 @@ func TestTwoStarts(t *testing.T) {
 		if err := e.Stop(t.Context(), id, StopOptions{Timeout: new(int)}); err != nil {
 			t.Fatal(err)
 		}
-		var both sync.WaitGroup
-		for range 2 {
-			both.Go(func() {
-				if err := e.Start(t.Context(), "web"); err != nil {
-					t.Error(err)
-				}
-			})
+		h, err := e.hold(t.Context(), "web")
+		if err != nil {
+			t.Fatal(err)
 		}
-		both.Wait()
+		second := make(chan error, 1)
+		go func() { second <- e.Start(t.Context(), "web") }()
+		err = e.begin(t.Context(), h)
+		h.lock.Release()
+		if err = errors.Join(err, <-second); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if want := "container web: another command started it meanwhile"; len(notes) != 1 || notes[0] != want {
 		t.Errorf("got %q, want %q", notes, want)

@@ -145,7 +145,7 @@ func (r *Root) bindAttributes(p *raw.Program, b Bind) {
 func (r *Root) olderBind(b Bind, byFD bool) older {
 	o := older{host: true, source: b.relative(), target: b.Target, shallow: b.NoRecurse}
 	if byFD && b.Dir && b.Subpath == "" {
-		o.host, o.open, o.source = false, true, "."
+		o.host, o.open, o.source, o.path = false, true, ".", b.Source
 	}
 	if b.ReadOnly {
 		o.attr = unix.MOUNT_ATTR_RDONLY

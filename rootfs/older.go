@@ -74,7 +74,8 @@ func (r *Root) either(p *raw.Program, setattr bool, modern, older func()) {
 // older is a tree that mount(2) binds.
 type older struct {
 	host           bool // source is relative to the host's root
-	open           bool // source is "." of the directory open in r.src
+	open           bool // source is "." of the directory open in r.src, which is path
+	path           string
 	source, target string
 	shallow        bool   // without what is mounted below it
 	name           string // of the step; "": the usual one
@@ -128,8 +129,11 @@ func (r *Root) byMount(p *raw.Program, o older) {
 	}
 	if r.noSetattr() {
 		source := o.source
-		if o.host {
+		switch {
+		case o.host:
 			source = "/" + source
+		case o.open:
+			source = o.path
 		}
 		r.remount(p, mounted{o.target, statFlags(source)}, o.attr)
 		for _, m := range o.below {

@@ -2,12 +2,14 @@ package monitor
 
 import (
 	"fmt"
+	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"nook/internal/frame"
 	"nook/internal/raw"
+	"nook/internal/raw/walk"
 )
 
 // The descriptors that a monitor finds open when it begins.
@@ -224,4 +226,10 @@ func (s *Spawn) become(p *raw.Program) {
 
 // environment tunes Go for a process that mostly waits: one thread that runs
 // Go code, whose start costs less.
-func environment() []string { return []string{"GOMAXPROCS=1"} }
+func environment() []string {
+	env := []string{"GOMAXPROCS=1"}
+	if walk.RaceDetector {
+		env = append(env, "GORACE="+os.Getenv("GORACE")) // it would wait for a second at its end
+	}
+	return env
+}
