@@ -235,7 +235,7 @@ func environment(who *user.User, base string, keep []string) []string {
 	}
 	for _, entry := range os.Environ() {
 		name, value, _ := strings.Cut(entry, "=")
-		if strings.HasPrefix(name, "NOOK_") || name == "CI" || slices.Contains(keep, name) {
+		if strings.HasPrefix(name, "NOOK_") || name == "CI" || name == "GORACE" || slices.Contains(keep, name) {
 			env = append(env, name+"="+value)
 		}
 	}
