@@ -164,7 +164,7 @@ func (e *Engine) stageWith(ctx context.Context, req request, o outfitted, tell f
 // stageEnv hands on what changes how Go runs, for measuring; nothing else.
 func stageEnv() []string {
 	var env []string
-	for _, name := range []string{"GODEBUG", "GOMAXPROCS", "GOGC"} {
+	for _, name := range []string{"GODEBUG", "GOMAXPROCS", "GOGC", "GORACE"} {
 		if v, ok := os.LookupEnv(name); ok {
 			env = append(env, name+"="+v)
 		}
