@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"nook/images/registry"
@@ -80,12 +81,12 @@ func TestPush(t *testing.T) {
 func TestPushGoesOnWhereItBroke(t *testing.T) {
 	r, s := newRemote(t), newStore(t)
 	r.tagged(t, s, testimage.Image{Name: "x:1", Layers: []testimage.Layer{noise(1, 4<<20)}}, "app:1")
-	broken := false
+	var broken atomic.Bool
 	r.Lie = func(w http.ResponseWriter, req *http.Request) bool {
-		if broken || req.Method != http.MethodPatch || req.ContentLength < 1<<20 {
+		if broken.Load() || req.Method != http.MethodPatch || req.ContentLength < 1<<20 {
 			return false
 		}
-		broken = true
+		broken.Store(true)
 		req.Body = http.MaxBytesReader(w, req.Body, 1<<20)
 		r.Serve(w, req)
 		panic(http.ErrAbortHandler)
@@ -94,8 +95,8 @@ func TestPushGoesOnWhereItBroke(t *testing.T) {
 		t.Fatal(err)
 	}
 	requests := r.Requests()
-	if !broken || testregistry.Count(requests, "GET /v2/app/blobs/uploads/") != 1 || len(r.sleeps) != 1 {
-		t.Errorf("broken %v, %d pauses, %v", broken, len(r.sleeps), requests)
+	if !broken.Load() || testregistry.Count(requests, "GET /v2/app/blobs/uploads/") != 1 || len(r.sleeps) != 1 {
+		t.Errorf("broken %v, %d pauses, %v", broken.Load(), len(r.sleeps), requests)
 	}
 }
 

@@ -57,7 +57,7 @@ type Registry struct {
 	blobs     map[string][]byte
 	linked    map[string]map[string]bool // repository: digests
 	manifests map[string]map[string]Manifest
-	uploads   map[string]*bytes.Buffer
+	uploads   map[string]*upload
 	requests  []Request
 	tokens    int
 }
@@ -72,7 +72,7 @@ type Manifest struct {
 func New() *Registry {
 	return &Registry{
 		blobs: map[string][]byte{}, linked: map[string]map[string]bool{},
-		manifests: map[string]map[string]Manifest{}, uploads: map[string]*bytes.Buffer{},
+		manifests: map[string]map[string]Manifest{}, uploads: map[string]*upload{},
 	}
 }
 

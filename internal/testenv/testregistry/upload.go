@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 )
 
 func (r *Registry) putManifest(w http.ResponseWriter, req *http.Request, repo, ref string) {
@@ -41,6 +42,12 @@ func (r *Registry) putManifest(w http.ResponseWriter, req *http.Request, repo, r
 	w.WriteHeader(http.StatusCreated)
 }
 
+// upload is a blob on its way.
+type upload struct {
+	mu  sync.Mutex
+	got bytes.Buffer
+}
+
 // upload serves what is below /blobs/uploads/: POST begins, or mounts; PATCH
 // adds; GET tells how much there is; PUT ends.
 func (r *Registry) upload(w http.ResponseWriter, req *http.Request, repo, id string) {
@@ -53,19 +60,23 @@ func (r *Registry) upload(w http.ResponseWriter, req *http.Request, repo, id str
 		}
 		r.mu.Lock()
 		id = fmt.Sprintf("upload-%d", len(r.uploads))
-		r.uploads[id] = new(bytes.Buffer)
+		r.uploads[id] = new(upload)
 		r.mu.Unlock()
 		w.Header().Set("Location", "/v2/"+repo+"/blobs/uploads/"+id+"?state=x")
 		w.WriteHeader(http.StatusAccepted)
 		return
 	}
 	r.mu.Lock()
-	buffer := r.uploads[id]
+	u := r.uploads[id]
 	r.mu.Unlock()
-	if buffer == nil {
+	if u == nil {
 		Fail(w, http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN", "upload unknown")
 		return
 	}
+	// A request that broke may still be read when the next one comes.
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	buffer := &u.got
 	if first := strings.SplitN(req.Header.Get("Content-Range"), "-", 2)[0]; first != "" && first != fmt.Sprint(buffer.Len()) {
 		w.WriteHeader(http.StatusRequestedRangeNotSatisfiable)
 		return
