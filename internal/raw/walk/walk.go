@@ -155,8 +155,12 @@ func run(first, report uintptr, shares bool) {
 		case KindWait:
 			e = wait(o, &args)
 		case KindExec:
-			if execute(o, &args, report) == syscall.EACCES {
-				denied, deniedStep = uintptr(syscall.EACCES), o.Step
+			switch failed := execute(o, &args); failed {
+			case syscall.ENOENT, syscall.ENOTDIR:
+			case syscall.EACCES:
+				denied, deniedStep = uintptr(failed), o.Step
+			default:
+				fail(report, o.Step, uintptr(failed))
 			}
 		case KindCloseAll:
 			closeAllBut(report, &args)
@@ -218,21 +222,18 @@ func wait(o *Op, args *[6]uintptr) syscall.Errno {
 	}
 }
 
-// execute tries one candidate of a PATH. It returns when another may follow.
+// execute tries one candidate of a PATH. After ENOENT, ENOTDIR and EACCES
+// another may follow.
 //
 //go:nosplit
 //go:norace
-func execute(o *Op, args *[6]uintptr, report uintptr) syscall.Errno {
+func execute(o *Op, args *[6]uintptr) syscall.Errno {
 	_, _, e := syscall.RawSyscall6(o.NR, args[0], args[1], args[2], 0, 0, 0)
-	switch e {
-	case syscall.ENOENT, syscall.ENOTDIR:
+	if e == syscall.ENOENT || e == syscall.ENOTDIR {
 		_, _, missing := syscall.RawSyscall6(syscall.SYS_FACCESSAT, atFDCWD, args[0], 0, 0, 0, 0)
 		if missing == 0 {
-			fail(report, o.Step, ErrInterpreter)
+			return ErrInterpreter
 		}
-	case syscall.EACCES:
-	default:
-		fail(report, o.Step, uintptr(e))
 	}
 	return e
 }
