@@ -83,7 +83,7 @@ func logGone(ctx context.Context, ct containers.Container) bool {
 		if err != nil || state.Started.IsZero() || !logs.Lost(ct.Path) {
 			return false
 		}
-		if !state.Status.Live() || time.Since(state.Started) > holdTime || time.Now().After(late) {
+		if !state.Status.Live() || time.Since(state.Started) > holdTime || !state.Starting && time.Now().After(late) {
 			return true
 		}
 		select {

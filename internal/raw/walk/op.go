@@ -22,7 +22,7 @@ const (
 	KindPark  // wait to be given a list: Args[0] is the address of a Parking
 )
 
-// Registers is how many a child has.
+// Registers is how many a child has, of 32 bits each.
 const Registers = 32
 
 // Kept is how many numbers KindCloseAll takes in Args. Behind them stand how many

@@ -35,16 +35,15 @@ const (
 	futexWake = 1
 )
 
-// wait tells whether the list is there: it may never be.
+// wait returns when the list is there, or ends the child: it may never be.
 //
 //go:nosplit
 //go:norace
-func (p *Parking) wait() bool {
+func (p *Parking) wait() {
 	for atomic.LoadUint32(&p.released) == 0 {
 		_, _, e := syscall.RawSyscall6(syscall.SYS_FUTEX, uintptr(unsafe.Pointer(&p.released)), futexWait, 0, uintptr(unsafe.Pointer(&p.timeout)), 0, 0)
 		if e != 0 && e != syscall.EAGAIN && e != syscall.EINTR {
-			return false
+			exit()
 		}
 	}
-	return true
 }

@@ -120,7 +120,7 @@ const ErrInterpreter = 4096
 //go:norace
 //go:nocheckptr
 func run(first, report uintptr, shares bool) {
-	var reg [Registers]uintptr
+	var reg [Registers]uint32 // descriptors and pids
 	var args [6]uintptr
 	var denied uintptr // the error to report when no candidate of a PATH ran
 	var deniedStep uint32
@@ -130,7 +130,7 @@ func run(first, report uintptr, shares bool) {
 		for i := range args {
 			args[i] = o.Args[i]
 			if o.Regs&(1<<i) != 0 {
-				args[i] = reg[args[i]%Registers]
+				args[i] = uintptr(reg[args[i]%Registers])
 			}
 		}
 		var r uintptr
@@ -168,9 +168,7 @@ func run(first, report uintptr, shares bool) {
 			*(*uintptr)(Pointer(args[0])) = args[1]
 		case KindPark:
 			p := (*Parking)(Pointer(args[0]))
-			if !p.wait() {
-				exit()
-			}
+			p.wait()
 			at, report = p.first, p.report
 			continue
 		case KindFork:
@@ -196,7 +194,7 @@ func run(first, report uintptr, shares bool) {
 			fail(report, o.Step, uintptr(e))
 		}
 		if e == 0 && o.Save >= 0 {
-			reg[o.Save&(Registers-1)] = r
+			reg[o.Save&(Registers-1)] = uint32(r)
 		}
 		if o.Last && skip == 0 {
 			exit()
