@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"nook/containers/events"
 	"nook/rootfs/volumes"
 )
 
@@ -94,6 +95,7 @@ func (c Container) DropVolumes(cfg *Config) error {
 			return err
 		}
 		gone = append(gone, dir)
+		_ = events.Append(filepath.Dir(c.dir.path), events.Volume("destroy", name))
 	}
 	done() // files may take their time
 	for _, dir := range gone {

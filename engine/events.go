@@ -16,8 +16,8 @@ type EventsOptions struct {
 	// Since is where to begin; zero: now. Until is where to end, also when that
 	// is to come; zero: never.
 	Since, Until time.Time
-	// Filters are docker's: type, event, container, image, label, scope. Of
-	// the values of one any has to match, but all of label's.
+	// Filters are docker's: type, event, container, image, volume, label, scope.
+	// Of the values of one any has to match, but all of label's.
 	Filters map[string][]string
 }
 
@@ -27,9 +27,9 @@ type EventsOptions struct {
 func (e *Engine) Events(ctx context.Context, o EventsOptions, visit func(events.Event) error) error {
 	for key := range o.Filters {
 		switch key {
-		case "type", "event", "container", "image", "label", "scope":
+		case "type", "event", "container", "image", "label", "scope", "volume":
 		default:
-			return hint.Errorf("container, event, image, label, scope and type are known", "filter %q: %w", key, ErrFilter)
+			return hint.Errorf("container, event, image, label, scope, type and volume are known", "filter %q: %w", key, ErrFilter)
 		}
 	}
 	return events.Read(ctx, e.root, o.Since, o.Until, func(ev events.Event) error {
@@ -55,6 +55,8 @@ func eventMatches(ev events.Event, filters map[string][]string) bool {
 			})
 		case "image":
 			ok = slices.ContainsFunc(values, func(v string) bool { return eventOfImage(ev, v) })
+		case "volume":
+			ok = ev.Type == events.TypeVolume && slices.Contains(values, ev.Actor.ID)
 		case "label":
 			ok = hasLabels(attributes, values)
 		case "scope":

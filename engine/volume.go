@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"nook/containers"
+	"nook/containers/events"
 	"nook/internal/atomicfile"
 	"nook/internal/hint"
 	"nook/rootfs/volumes"
@@ -48,8 +49,17 @@ func (e *Engine) CreateVolume(ctx context.Context, o VolumeOptions) (volumes.Vol
 		return v, e.noRoom(err)
 	}
 	defer done()
-	v, _, err = e.volumes.Create(v, atomicfile.Durable)
+	v, made, err := e.volumes.Create(v, atomicfile.Durable)
+	if made {
+		e.volumeEvent("create", v.Name)
+	}
 	return v, e.noRoom(err)
+}
+
+// volumeEvent tells what happened to a volume, before its lock is let go: whoever
+// takes the name next tells of that one later.
+func (e *Engine) volumeEvent(action, name string) {
+	_ = events.Append(e.root, events.Volume(action, name))
 }
 
 // checkVolumeOptions refuses what the driver doesn't know, and what a user
@@ -144,6 +154,7 @@ func (e *Engine) takeVolumes(ctx context.Context, cfg *containers.Config, o RunO
 		}
 		if made {
 			t.made = append(t.made, v.Name)
+			e.volumeEvent("create", v.Name)
 		}
 		if err := e.applyVolume(m, v); err != nil {
 			return t, err
@@ -244,6 +255,7 @@ func (e *Engine) removeVolumes(ctx context.Context, names []string, gone func(na
 			return err
 		}
 		dirs = append(dirs, dir)
+		e.volumeEvent("destroy", name)
 		if gone != nil {
 			gone(name)
 		}

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"nook/containers"
+	"nook/containers/events"
 	"nook/rootfs/volumes"
 )
 
@@ -212,6 +213,7 @@ func (e *Engine) PruneVolumes(ctx context.Context, o PruneVolumesOptions) (Prune
 		done.Names = append(done.Names, name)
 		done.Bytes += bytes[name]
 	})
+	_ = events.Append(e.root, events.VolumesPruned(done.Bytes))
 	litter, lerr := e.volumes.Litter()
 	if len(litter) > 0 && lerr == nil {
 		lerr = e.stage(ctx, request{SweepVolumes: true}, nil)

@@ -121,6 +121,9 @@ func (e *Engine) volumeForImport(ctx context.Context, name string) (made bool, e
 	if err != nil {
 		return made, err
 	}
+	if made {
+		e.volumeEvent("create", name)
+	}
 	v, err := e.ownVolume(name)
 	if err != nil {
 		return made, err

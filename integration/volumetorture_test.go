@@ -41,7 +41,7 @@ func TestVolumeTorture(t *testing.T) {
 	})
 	eachMode(t, func(t *testing.T, m mode) {
 		points := *volumePoints
-		if testing.Short() || m.name == "root" {
+		if testing.Short() {
 			points = (points + 3) / 4
 		}
 		seed := *tortureSeed

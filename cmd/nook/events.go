@@ -18,7 +18,7 @@ func eventsVerb() verb {
 	return verb{
 		name:    "events",
 		long:    []string{"system events"},
-		about:   "Get real time events of containers and images",
+		about:   "Get real time events of containers, images and volumes",
 		usage:   "[OPTIONS]",
 		options: eventsOptions,
 		run:     (*shell).events,

@@ -23,6 +23,7 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -31,7 +32,7 @@ import (
 // Event is one thing that happened, in docker's shape (events.Message of its
 // API).
 type Event struct {
-	Type   string // container or image
+	Type   string // container, image or volume
 	Action string // create, start, die, exec_start: sh, health_status: healthy, …
 	Actor  Actor
 	Scope  string `json:"scope"`
@@ -52,6 +53,7 @@ type Actor struct {
 const (
 	TypeContainer = "container"
 	TypeImage     = "image"
+	TypeVolume    = "volume"
 )
 
 // Container is an event about a container. more are further attributes, name
@@ -69,6 +71,17 @@ func Container(action, id, name, image string, labels map[string]string, more ..
 // Image is an event about an image; name is how the person called it.
 func Image(action, id, name string) Event {
 	return Event{Type: TypeImage, Action: action, Actor: Actor{id, map[string]string{"name": name}}}
+}
+
+// Volume is an event about a volume: create or destroy.
+func Volume(action, name string) Event {
+	return Event{Type: TypeVolume, Action: action, Actor: Actor{name, map[string]string{"driver": "local"}}}
+}
+
+// VolumesPruned is docker's event at the end of a prune of volumes, which is about none
+// of them.
+func VolumesPruned(bytes int64) Event {
+	return Event{Type: TypeVolume, Action: "prune", Actor: Actor{"", map[string]string{"reclaimed": strconv.FormatInt(bytes, 10)}}}
 }
 
 // When is the time of the event.
