@@ -267,14 +267,14 @@ func (r *buildRun) tidy(ctx context.Context) error {
 			_ = os.Remove(file)
 		}
 	}
-	job := &buildJob{Do: jobTidy, Staging: r.st.dir, Layers: r.w.lowers(r.below)}
+	job := &buildJob{Do: jobTidy, Staging: r.st.dir, Layers: r.w.lowers(r.below), Owned: r.full != ""}
 	for _, m := range r.spec.Mounts {
 		job.Paths = append(job.Paths, m.Target)
 	}
 	if !r.spec.Epoch.Epoch.IsZero() {
 		job.Epoch = &r.spec.Epoch.Epoch
 	}
-	if len(job.Paths) == 0 && job.Epoch == nil {
+	if len(job.Paths) == 0 && job.Epoch == nil && r.w.e.ids.Mode != namespaces.Single {
 		return nil
 	}
 	return r.w.e.stage(ctx, request{Build: job}, nil)

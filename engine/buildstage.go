@@ -44,6 +44,7 @@ type buildJob struct {
 	Trees   []buildTree `json:"trees,omitempty"`
 	Epoch   *time.Time  `json:"epoch,omitempty"`
 	Owner   string      `json:"owner,omitempty"`
+	Owned   bool        `json:"owned,omitempty"` // of tidy: the owners are written down already
 	Copy    *buildCopy  `json:"copy,omitempty"`
 	// Mode, UID and GID are of a cache mount's root.
 	Mode     *uint32 `json:"mode,omitempty"`
@@ -88,7 +89,7 @@ func (s *stageRun) build(ctx context.Context, store *layers.Store) error {
 		}
 		return all
 	case jobTidy:
-		return s.tidy(job, lowers)
+		return s.tidy(ctx, job, lowers)
 	case jobFlatten:
 		return flattenTrees(ctx, store, job.Trees)
 	case jobDiffer:
@@ -146,9 +147,10 @@ func (s *stageRun) packStep(ctx context.Context, store *layers.Store, job *build
 	}
 	v := layers.View{Upper: dirs[0], Lowers: dirs[1:], IDs: s.req.IDs, Note: func(text string) { s.tell(event{Note: text}) }}
 	if job.Do == jobFiles {
+		v.Owned = dirs
 		return v.Archive(ctx, data)
 	}
-	v.Skip = mountedPath
+	v.Skip, v.Owned = mountedPath, dirs[:1]
 	if err := v.Pack(ctx, data); err != nil {
 		return err
 	}
@@ -349,12 +351,17 @@ func (k *copyingStep) withParents(item copyItem) error {
 }
 
 // tidy removes the mount points that a step's mounts needed, where they are
-// empty and the layers below have none, and sets times that are after the
-// epoch back to it.
-func (s *stageRun) tidy(job *buildJob, lowers []string) error {
+// empty and the layers below have none, writes down the owners of what the
+// command changed, and sets times that are after the epoch back to it.
+func (s *stageRun) tidy(ctx context.Context, job *buildJob, lowers []string) error {
 	top := filepath.Join(job.Staging, "fs")
 	for _, target := range job.Paths {
 		if err := layers.RemoveStub(top, lowers, target); err != nil {
+			return err
+		}
+	}
+	if !job.Owned {
+		if err := (layers.View{Upper: top, Lowers: lowers, IDs: s.req.IDs}).Inherit(ctx); err != nil {
 			return err
 		}
 	}

@@ -16,9 +16,14 @@ import (
 // stream, sorted, with times of whole seconds. Mount points are in it without
 // what is mounted on them.
 func (v View) Archive(ctx context.Context, w io.Writer) error {
-	a := &archiving{View: v, ctx: ctx, out: treetar.NewWriter(w), owner: v.owners()}
+	owner, done, err := v.owners()
+	if err != nil {
+		return fmt.Errorf("archive: %w", err)
+	}
+	defer done()
+	a := &archiving{View: v, ctx: ctx, out: treetar.NewWriter(w), owner: owner}
 	a.out.Seconds, a.out.Note = true, v.Note
-	err := a.run()
+	err = a.run()
 	if err == nil {
 		err = a.out.Close()
 	}
@@ -32,7 +37,7 @@ type archiving struct {
 	View
 	ctx   context.Context //nolint:containedctx // of one call
 	out   *treetar.Writer
-	owner func(string, *unix.Stat_t, *place) treetar.Owned
+	owner ownerFunc
 	mount uint64
 }
 

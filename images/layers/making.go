@@ -1,10 +1,9 @@
 package layers
 
 import (
-	"bufio"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -31,7 +30,8 @@ type Making struct {
 	both *merged // with this one on top
 
 	mu     sync.Mutex
-	owners []Owner // of Single
+	owners map[string]Owner // of Single, by path
+	whose  func(layer int, name string) (Owner, bool)
 	meta   Meta
 	links  map[fileID]string // first names of files with several
 }
@@ -41,7 +41,10 @@ type fileID struct{ dev, ino uint64 }
 // Make begins a layer in dir/fs, which is there, on top of the directories
 // lowers, topmost first.
 func Make(dir string, lowers []string, ids IDs) (*Making, error) {
-	m := &Making{ids: ids, dir: dir, root: -1, links: map[fileID]string{}}
+	m := &Making{
+		ids: ids, dir: dir, root: -1, links: map[fileID]string{},
+		owners: map[string]Owner{}, whose: ownersBelow(lowers),
+	}
 	fs := filepath.Join(dir, "fs")
 	var err error
 	if m.root, err = unix.Open(fs, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
@@ -73,25 +76,7 @@ func (m *Making) Close() {
 // Done writes what the files alone don't tell, and gives what Place wants to
 // know of the layer.
 func (m *Making) Done() (Meta, error) {
-	if len(m.owners) == 0 {
-		return m.meta, nil
-	}
-	slices.SortFunc(m.owners, func(a, b Owner) int { return strings.Compare(a.Path, b.Path) })
-	f, err := os.OpenFile(filepath.Join(m.dir, ownersFile), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
-		return m.meta, fmt.Errorf("write owners: %w", err)
-	}
-	buffered := bufio.NewWriter(f)
-	out := json.NewEncoder(buffered)
-	for _, o := range m.owners {
-		if err = out.Encode(o); err != nil {
-			break
-		}
-	}
-	if err = errors.Join(err, buffered.Flush(), f.Close()); err != nil {
-		return m.meta, fmt.Errorf("write owners: %w", err)
-	}
-	return m.meta, nil
+	return m.meta, writeOwners(filepath.Join(m.dir, ownersFile), slices.Collect(maps.Values(m.owners)))
 }
 
 // Kind is what stands under a path.
@@ -287,6 +272,7 @@ func (s *Spot) Enter(name string) (*Spot, error) {
 		in.forget()
 		return nil, err
 	}
+	s.m.inherit(in.path, at.layer)
 	return in, nil
 }
 
@@ -381,17 +367,35 @@ func (m *Making) times(t time.Time) []unix.Timespec {
 
 // own writes down the owner that the file system can't have.
 func (m *Making) own(name string, look Look) {
-	if m.ids != Single || look.UID == 0 && look.GID == 0 {
+	if m.ids != Single {
 		return
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.disownLocked(name)
-	m.owners = append(m.owners, Owner{Path: name, UID: look.UID, GID: look.GID})
+	if look.UID == 0 && look.GID == 0 {
+		delete(m.owners, name)
+		return
+	}
+	m.owners[name] = Owner{Path: name, UID: look.UID, GID: look.GID}
 }
 
-func (m *Making) disownLocked(name string) {
-	m.owners = slices.DeleteFunc(m.owners, func(o Owner) bool { return o.Path == name })
+// inherit gives a directory the owner that it has in a layer below.
+func (m *Making) inherit(name string, layer int) {
+	if m.ids != Single {
+		return
+	}
+	m.mu.Lock()
+	o, _ := m.whose(layer, name)
+	m.mu.Unlock()
+	m.own(name, Look{UID: o.UID, GID: o.GID})
+}
+
+// ownAs gives a name the owner of another name of the same file.
+func (m *Making) ownAs(name, of string) {
+	m.mu.Lock()
+	o := m.owners[of]
+	m.mu.Unlock()
+	m.own(name, Look{UID: o.UID, GID: o.GID})
 }
 
 func (m *Making) count(bytes int64) {
@@ -445,10 +449,6 @@ func (s *Spot) clear(name string) error {
 	if err := unix.Unlinkat(s.fd, name, 0); err != nil {
 		return fmt.Errorf("unlink: %w", err)
 	}
-	if s.m.ids == Single {
-		s.m.mu.Lock()
-		s.m.disownLocked(path.Join(s.path, name))
-		s.m.mu.Unlock()
-	}
+	s.m.own(path.Join(s.path, name), Look{})
 	return nil
 }

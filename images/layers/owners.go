@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strings"
 )
 
 // Owner is what an image says of an entry and the file system of this host
@@ -57,18 +58,16 @@ func ownersPath(fsDir string) string {
 	return path.Join(path.Dir(path.Clean(fsDir)), ownersFile)
 }
 
-// writeOwners writes one JSON object a line.
 func (l *Layer) writeOwners(file string) error {
-	owners := l.collectOwners(l.tree.root, nil)
+	return writeOwners(file, l.collectOwners(l.tree.root, nil))
+}
+
+// writeOwners writes one JSON object a line, and nothing where there is none.
+func writeOwners(file string, owners []Owner) error {
 	if len(owners) == 0 {
 		return nil
 	}
-	slices.SortFunc(owners, func(a, b Owner) int {
-		if a.Path < b.Path {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(owners, func(a, b Owner) int { return strings.Compare(a.Path, b.Path) })
 	f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("write owners: %w", err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -25,14 +26,18 @@ func sorted(names []string) []string {
 // times are whole seconds, and no names of users are in it.
 //
 // Deleted paths are whiteouts, directories that hide the image's are opaque
-// (OCI image specification, layer.md). In Single mode an entry that was
-// changed keeps the owner that the image gives to its path, and one that was
-// added is 0:0: no other is known.
+// (OCI image specification, layer.md). In Single mode the owners are those of
+// Owned; without, an entry that was changed keeps the owner that the image
+// gives to its path, and one that was added is 0:0: no other is known.
 func (v View) Pack(ctx context.Context, w io.Writer) error {
 	out := treetar.NewWriter(w)
 	out.Seconds, out.Note = true, v.Note
-	owner := v.owners()
-	err := v.walk(ctx, func(c *changed) error {
+	owner, done, err := v.owners()
+	if err != nil {
+		return fmt.Errorf("pack: %w", err)
+	}
+	defer done()
+	err = v.walk(ctx, func(c *changed) error {
 		if base := path.Base(c.path); strings.HasPrefix(base, whiteoutPrefix) {
 			if v.Note != nil {
 				v.Note(fmt.Sprintf("%s is left out: in a layer its name means something else", printable(c.path)))
@@ -72,10 +77,13 @@ func leaf(ctx context.Context, out *treetar.Writer, dirfd int, base, name string
 }
 
 // owners answers with the owner of an entry that is from on a layer, or else
-// as it is on disk.
-func (v View) owners() func(name string, st *unix.Stat_t, from *place) treetar.Owned {
+// as it is on disk. done lets go of what it reads.
+func (v View) owners() (owner ownerFunc, done func(), err error) {
 	if v.IDs != Single {
-		return func(_ string, st *unix.Stat_t, _ *place) treetar.Owned { return treetar.Owner(st) }
+		return func(_ string, st *unix.Stat_t, _ *place) treetar.Owned { return treetar.Owner(st) }, func() {}, nil
+	}
+	if v.Owned != nil {
+		return ownersOf(v.Owned)
 	}
 	below := ownersBelow(v.Lowers)
 	return func(name string, st *unix.Stat_t, from *place) treetar.Owned {
@@ -85,5 +93,58 @@ func (v View) owners() func(name string, st *unix.Stat_t, from *place) treetar.O
 			}
 		}
 		return treetar.Owner(st)
+	}, func() {}, nil
+}
+
+type ownerFunc func(name string, st *unix.Stat_t, from *place) treetar.Owned
+
+// ownersOf answers with what stands beside the layer that shows an entry.
+func ownersOf(dirs []string) (ownerFunc, func(), error) {
+	view, err := openMerged(dirs)
+	if err != nil {
+		return nil, nil, err
 	}
+	told := ownersBelow(dirs)
+	return func(name string, st *unix.Stat_t, _ *place) treetar.Owned {
+		in, at, err := view.lstat(name)
+		if err != nil {
+			return treetar.Owner(st)
+		}
+		in.close()
+		if o, ok := told(at.layer, name); ok {
+			return treetar.Owned{UID: o.UID, GID: o.GID}
+		}
+		return treetar.Owner(st)
+	}, view.close, nil
+}
+
+// Inherit writes the owners of what a command in Single mode changed of the
+// layers below, beside Upper: as Owned it is complete then, like a layer that
+// came out of a tar stream.
+func (v View) Inherit(ctx context.Context) error {
+	if v.IDs != Single || !slices.ContainsFunc(v.Lowers, func(dir string) bool {
+		_, err := os.Lstat(ownersPath(dir))
+		return err == nil
+	}) {
+		return nil
+	}
+	owner, done, err := v.owners()
+	if err != nil {
+		return err
+	}
+	defer done()
+	var owners []Owner
+	err = v.walk(ctx, func(c *changed) error {
+		if c.kind == Deleted || c.path == "." {
+			return nil
+		}
+		if o := owner(c.path, &c.stat, c.from); o.UID != 0 || o.GID != 0 {
+			owners = append(owners, Owner{Path: c.path, UID: o.UID, GID: o.GID})
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("owners: %w", err)
+	}
+	return writeOwners(ownersPath(v.Upper), owners)
 }

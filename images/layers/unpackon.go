@@ -147,6 +147,7 @@ func (u *unpackingOn) put(s *Spot, base string, look Look, h *tar.Header, conten
 			if s.path == "." {
 				return nil // the stage's own /
 			}
+			u.m.own(s.path, look)
 			return s.Set(look)
 		}
 		in, err := s.Enter(base)
@@ -197,5 +198,6 @@ func (u *unpackingOn) link(s *Spot, base, unsafeTarget string) error {
 	if err := unix.Linkat(u.m.root, target, s.fd, base, 0); err != nil {
 		return fmt.Errorf("a hard link to %s: %w", printable(strings.TrimPrefix(unsafeTarget, "/")), err)
 	}
+	u.m.ownAs(path.Join(s.path, base), target)
 	return nil
 }

@@ -33,6 +33,10 @@ type View struct {
 	// Lowers are the directories of the layers, topmost first.
 	Lowers []string
 	IDs    IDs
+	// Owned are the layers that Upper is, or shows, topmost first: in Single
+	// mode it is they who tell the owners of what isn't the image's any more;
+	// nil: nobody does.
+	Owned []string
 	// Skip tells of paths without a leading slash that are no changes; nil:
 	// none.
 	Skip func(path string) bool
