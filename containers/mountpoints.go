@@ -34,8 +34,11 @@ func (c Container) removeMountPoints() bool {
 	for _, m := range cfg.Mounts {
 		points = append(points, m.Target)
 	}
-	if len(cfg.Secrets) > 0 {
-		points = append(points, secretsDir)
+	for _, s := range cfg.Secrets {
+		points = append(points, s.Target)
+		if s.Target == "" {
+			points = append(points, secretsDir)
+		}
 	}
 	for _, point := range points {
 		for ; point != "/" && point != "."; point = path.Dir(point) {

@@ -10,13 +10,14 @@ import (
 	"nook/internal/hint"
 )
 
-// Secret is what a container's record tells of a file in /run/secrets: never
-// its content.
+// Secret is what a container's record tells of a secret's file: never its
+// content.
 type Secret struct {
-	ID   string `json:"id"`
-	Mode uint32 `json:"mode"`
-	UID  uint32 `json:"uid,omitempty"`
-	GID  uint32 `json:"gid,omitempty"`
+	ID     string `json:"id"`
+	Target string `json:"target,omitempty"` // an absolute path; "": /run/secrets/ID
+	Mode   uint32 `json:"mode"`
+	UID    uint32 `json:"uid,omitempty"`
+	GID    uint32 `json:"gid,omitempty"`
 }
 
 // ErrSecretsLost says that the values of a container's secrets aren't there.

@@ -217,3 +217,17 @@ func TestVolumeOptions(t *testing.T) {
 		}
 	}
 }
+
+func TestSecretTarget(t *testing.T) {
+	for target, want := range map[string]string{
+		"": "/run/secrets/id", "x": "/run/secrets/x", "./x": "/run/secrets/x", "/run/secrets/x": "/run/secrets/x", "/run/./secrets//x": "/run/secrets/x",
+		"/etc/app/key": "/etc/app/key", "/x": "/x", "../x": "/run/x", "/procs": "/procs", "/dev/key": "/dev/key",
+		"/": "", "/x/": "", "/run": "", "/run/": "", "/run/secrets": "", "..": "", ".": "", "a/b": "", "/run/secrets/a/b": "", "/run/secrets/-x": "", "a b": "",
+		"/proc": "", "/proc/1/x": "", "/sys/x": "", "/x/../proc/x": "", "/a\x00b": "",
+	} {
+		got, err := secretTarget(Secret{ID: "id", Target: target})
+		if got != want || (err == nil) != (want != "") || err != nil && hint.Of(err) == "" {
+			t.Errorf("%q: %q, %v (hint %q); want %q", target, got, err, hint.Of(err), want)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 
@@ -11,14 +12,15 @@ import (
 	"nook/rootfs"
 )
 
-// Secret is a file that a container finds in /run/secrets and nobody finds
-// anywhere else: not in what inspect shows, in an environment, in an image
+// Secret is a file that a container finds in /run/secrets, or at its Target, and
+// nobody finds anywhere else: not in what inspect shows, in an environment, in an image
 // that is committed. Its value is read once, when the container is created.
 //
 // A container that may be started again has the values beside its record,
 // readable for the user alone; Run with Remove keeps them in memory only.
 type Secret struct {
 	ID       string // the file's name
+	Target   string // an absolute path, or a name in /run/secrets; "": ID
 	Value    []byte
 	Mode     uint32 // 0: 0444
 	UID, GID uint32 // with single ids everything belongs to the container's root
@@ -32,6 +34,7 @@ const secretMode = 0o444
 // secretRecords checks the secrets and gives what the record tells of them.
 func secretRecords(o RunOptions) ([]containers.Secret, error) {
 	var out []containers.Secret
+	targets := map[string]bool{}
 	for _, s := range o.Secrets {
 		if err := checkSecretID(s.ID); err != nil {
 			return nil, err
@@ -46,9 +49,55 @@ func secretRecords(o RunOptions) ([]containers.Secret, error) {
 		if mode == 0 {
 			mode = secretMode
 		}
-		out = append(out, containers.Secret{ID: s.ID, Mode: mode, UID: s.UID, GID: s.GID})
+		target, err := secretTarget(s)
+		if err != nil {
+			return nil, err
+		}
+		if targets[target] {
+			return nil, hint.Errorf("give each a target of its own", "duplicate mount point: %s", target)
+		}
+		targets[target] = true
+		r := containers.Secret{ID: s.ID, Target: target, Mode: mode, UID: s.UID, GID: s.GID}
+		if target == path.Join(rootfs.SecretsDir, s.ID) {
+			r.Target = ""
+		}
+		out = append(out, r)
 	}
 	return out, nil
+}
+
+// secretTarget is where a secret's file is. As docker has it, a target that is
+// not absolute is in /run/secrets.
+func secretTarget(s Secret) (string, error) {
+	target := s.Target
+	if target == "" {
+		target = s.ID
+	}
+	if !path.IsAbs(target) {
+		target = rootfs.SecretsDir + "/" + target
+	}
+	clean := path.Clean(target)
+	fail := func(why string) (string, error) {
+		return "", hint.Errorf("it is the absolute path of a file in the container, or a name in "+rootfs.SecretsDir,
+			"secret %s: target %.300q: %s", s.ID, s.Target, why)
+	}
+	for _, tree := range []string{"/proc", "/sys"} {
+		if clean == tree || strings.HasPrefix(clean, tree+"/") {
+			return fail("nothing is mounted in " + tree)
+		}
+	}
+	dir, name := path.Split(clean)
+	switch {
+	case strings.ContainsRune(target, 0):
+		return fail("a path with a NUL byte")
+	case strings.HasSuffix(target, "/"), clean == "/", clean == rootfs.SecretsDir, strings.HasPrefix(rootfs.SecretsDir, clean+"/"):
+		return fail("it is a directory")
+	case dir != rootfs.SecretsDir+"/" && strings.HasPrefix(dir, rootfs.SecretsDir+"/"):
+		return fail(rootfs.SecretsDir + " has no directories")
+	case dir == rootfs.SecretsDir+"/" && checkSecretID(name) != nil:
+		return fail("a name there is one that an id may be")
+	}
+	return clean, nil
 }
 
 // checkSecretID applies docker's rule for the names of secrets.
@@ -68,9 +117,18 @@ func freeOfMounts(cfg *containers.Config) error {
 	if len(cfg.Secrets) == 0 {
 		return nil
 	}
+	taken := make([]string, 0, len(cfg.Secrets))
+	for _, s := range cfg.Secrets {
+		if path.Dir(s.Target) == rootfs.SecretsDir || s.Target == "" {
+			s.Target = rootfs.SecretsDir
+		}
+		taken = append(taken, s.Target)
+	}
 	for _, m := range cfg.Mounts {
-		if m.Target == rootfs.SecretsDir || strings.HasPrefix(m.Target, rootfs.SecretsDir+"/") {
-			return hint.Errorf("mount it elsewhere", "duplicate mount point: %s: --secret mounts %s", m.Target, rootfs.SecretsDir)
+		for _, t := range taken {
+			if m.Target == t || strings.HasPrefix(m.Target, t+"/") {
+				return hint.Errorf("mount it elsewhere", "duplicate mount point: %s: --secret mounts %s", m.Target, t)
+			}
 		}
 	}
 	return nil
@@ -108,9 +166,14 @@ func (e *Engine) secretFiles(ct containers.Container, cfg *containers.Config, gi
 	}
 	out := make([]rootfs.Secret, 0, len(cfg.Secrets))
 	for _, s := range cfg.Secrets {
-		out = append(out, rootfs.Secret{
-			Name: s.ID, Content: values[s.ID], Mode: s.Mode, UID: s.UID, GID: s.GID, Owned: e.ids.Mode != namespaces.Single,
-		})
+		r := rootfs.Secret{
+			Name: s.ID, Target: s.Target, Content: values[s.ID], Mode: s.Mode, UID: s.UID, GID: s.GID,
+			Owned: e.ids.Mode != namespaces.Single,
+		}
+		if path.Dir(s.Target) == rootfs.SecretsDir {
+			r.Name, r.Target = path.Base(s.Target), ""
+		}
+		out = append(out, r)
 	}
 	return out, nil
 }

@@ -15,15 +15,18 @@ import (
 // mount's target. It looks at the layers; what it can't see there is a no, and
 // so are many of them, which would take longer to look at than to wait.
 func (r *Root) Own(paths ...string) bool {
-	targets := make([]string, 0, len(r.Binds)+len(r.Tmpfs)+1)
+	targets := make([]string, 0, len(r.Binds)+len(r.Tmpfs)+len(r.Secrets))
 	for _, b := range r.Binds {
 		targets = append(targets, b.Target)
 	}
 	for _, t := range r.Tmpfs {
 		targets = append(targets, t.Target)
 	}
-	if len(r.Secrets) > 0 {
-		targets = append(targets, SecretsDir)
+	for _, s := range r.Secrets {
+		if s.Target == "" {
+			s.Target = SecretsDir
+		}
+		targets = append(targets, s.Target)
 	}
 	if len(targets) == 0 {
 		return true

@@ -38,6 +38,7 @@ func TestOwn(t *testing.T) {
 		"a copy with a link":         {Root{Kind: Copy, Dir: filepath.Join(dir, "up"), Binds: bind("/srv")}, false},
 		"too many layers":            {Root{Lowers: make([]Dir, 400), Upper: upper, Binds: bind("/srv")}, false},
 		"secrets":                    {Root{Lowers: low, Upper: upper, Secrets: []Secret{{}}}, true},
+		"a secret on it":             {Root{Lowers: low, Upper: upper, Secrets: []Secret{{Target: "/etc/passwd"}}}, false},
 	} {
 		if got := tc.root.Own("/etc/passwd", "/etc/group"); got != tc.want {
 			t.Errorf("%s: %v, want %v", name, got, tc.want)

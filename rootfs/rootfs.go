@@ -91,7 +91,7 @@ type Root struct {
 	Exists func(path string) bool
 
 	old, dir, fd, at, wd, src raw.Reg
-	secrets                   raw.Reg // with Secrets
+	secrets, elsewhere        raw.Reg // with Secrets
 
 	noOpenat2   bool // for tests: as if openat2(2) were refused
 	noNewMounts bool // for tests: as if open_tree(2) and its kin were
@@ -323,7 +323,8 @@ func (r *Root) etc(p *raw.Program) {
 	r.chdir(p, "/etc")
 	for _, name := range slices.Sorted(maps.Keys(r.Etc)) {
 		// Nothing can be mounted on a file that has no name any more.
-		if slices.ContainsFunc(r.Binds, func(b Bind) bool { return b.Target == "/etc/"+name }) {
+		if slices.ContainsFunc(r.Binds, func(b Bind) bool { return b.Target == "/etc/"+name }) ||
+			slices.ContainsFunc(r.Secrets, func(s Secret) bool { return s.Target == "/etc/"+name }) {
 			continue
 		}
 		content, source, target := r.Etc[name], "/dev/."+name, "/etc/"+name

@@ -15,7 +15,7 @@ import (
 	"nook/internal/hint"
 )
 
-const secretGrammar = "--secret takes id=NAME,src=FILE or id=NAME,env=VARIABLE, and mode=, uid=, gid="
+const secretGrammar = "--secret takes id=NAME,src=FILE or id=NAME,env=VARIABLE, and target=, mode=, uid=, gid="
 
 // readSecrets reads --secret with the files and variables that it names. No
 // error tells anything of a value.
@@ -80,6 +80,8 @@ func setSecret(secret *engine.Secret, from *secretSource, key, value string) err
 		secret.ID = value
 	case "src", "source":
 		from.file = value
+	case "target":
+		secret.Target = value
 	case "env":
 		from.variable = value
 	case "type":
