@@ -42,6 +42,7 @@ test-slow:
 	$(GO) test -tags $(TAGS) -timeout 30m -count 1 -run TestStoreTorture -torture.store 300 $(TESTFLAGS) ./integration
 	$(GO) test -tags $(TAGS) -timeout 30m -count 1 -run TestVolumeTorture -torture.volumes 100 $(TESTFLAGS) ./integration
 	$(GO) test -tags $(TAGS) -timeout 30m -count 1 -run TestBuildCorpusBuildah -corpus.buildah $(TESTFLAGS) ./integration
+	$(GO) test -tags $(TAGS) -timeout 30m -count 1 -run TestBuildReal -build.real $(TESTFLAGS) ./integration
 
 race:
 	@tools/install-for race
