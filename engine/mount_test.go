@@ -46,17 +46,17 @@ func TestVolumeFlag(t *testing.T) {
 func TestMountFlag(t *testing.T) {
 	t.Chdir("/usr")
 	for v, want := range map[string]containers.Mount{
-		"dst=/x":                                           {Type: "volume", Anonymous: true, Target: "/x"},
-		"type=volume,src=db,target=/x,ro":                  {Type: "volume", Name: "db", Target: "/x", ReadOnly: true},
-		"SRC=db,Destination=/x,readonly=false":             {Type: "volume", Name: "db", Target: "/x"},
-		"src=db,dst=/x,volume-nocopy,volume-subpath=a/b":   {Type: "volume", Name: "db", Target: "/x", NoCopy: true, Subpath: "a/b"},
-		`type=bind,"src=/a,b",dst=/x`:                      {Type: "bind", Source: "/a,b", Target: "/x"},
-		"type=bind,src=a,dst=/x,bind-propagation=slave":    {Type: "bind", Source: "/usr/a", Target: "/x", Slave: true},
-		"type=bind,src=/a,dst=/x,bind-recursive=disabled":  {Type: "bind", Source: "/a", Target: "/x", NoRecurse: true},
-		"bind-recursive=writable,type=bind,src=/a,dst=/x":  {Type: "bind", Source: "/a", Target: "/x", WritableBelow: true},
-		"type=tmpfs,dst=/x,tmpfs-size=64m,tmpfs-mode=1770": {Type: "tmpfs", Target: "/x", Options: "size=67108864,mode=1770"},
-		"type=tmpfs,dst=/x,ro":                             {Type: "tmpfs", Target: "/x", Options: "ro"},
-		"type=bind,src=/a,dst=/x,chown=true":               {Type: "bind", Source: "/a", Target: "/x", Chown: true},
+		"dst=/x":                                             {Type: "volume", Anonymous: true, Target: "/x"},
+		"type=volume,src=db,target=/x,ro":                    {Type: "volume", Name: "db", Target: "/x", ReadOnly: true},
+		"SRC=db,Destination=/x,readonly=false":               {Type: "volume", Name: "db", Target: "/x"},
+		"src=db,dst=/x,volume-nocopy,volume-subpath=a/b":     {Type: "volume", Name: "db", Target: "/x", NoCopy: true, Subpath: "a/b"},
+		`type=bind,"src=/a,b",dst=/x`:                        {Type: "bind", Source: "/a,b", Target: "/x"},
+		"type=bind,src=a,dst=/x,bind-propagation=slave":      {Type: "bind", Source: "/usr/a", Target: "/x", Slave: true},
+		"type=bind,src=/a,dst=/x,bind-recursive=disabled":    {Type: "bind", Source: "/a", Target: "/x", NoRecurse: true},
+		"bind-recursive=writable,type=bind,src=/a,dst=/x,ro": {Type: "bind", Source: "/a", Target: "/x", WritableBelow: true, ReadOnly: true},
+		"type=tmpfs,dst=/x,tmpfs-size=64m,tmpfs-mode=1770":   {Type: "tmpfs", Target: "/x", Options: "size=67108864,mode=1770"},
+		"type=tmpfs,dst=/x,ro":                               {Type: "tmpfs", Target: "/x", Options: "ro"},
+		"type=bind,src=/a,dst=/x,chown=true":                 {Type: "bind", Source: "/a", Target: "/x", Chown: true},
 	} {
 		got, err := parseMount(v)
 		if err != nil || got.Mount != want || got.make {

@@ -27,6 +27,7 @@ type mountFlag struct {
 	make  bool   // a source that isn't there becomes a directory, as docker's -v has it
 	// labels and options are of a volume that is made for it.
 	labels, options map[string]string
+	readOnlyBelow   bool // bind-recursive=readonly: that is so of each bind, but a slave's new ones
 }
 
 const volumeGrammar = "-v takes [SRC:]DST[:OPTIONS]: SRC is an absolute path or a volume's name, DST an absolute path in the container, OPTIONS of ro, rw, nocopy, U, slave, rslave, private, rprivate"
@@ -214,7 +215,7 @@ func (m *mountFlag) field(key, value, field string) (err error) {
 	case "bind-propagation":
 		kind := m.Type
 		m.Type = "bind"
-		err = m.propagation(value)
+		err = m.propagation(strings.ToLower(value))
 		m.Type = kind
 	case "bind-nonrecursive":
 		m.NoRecurse = flag()
@@ -251,7 +252,9 @@ func (m *mountFlag) field(key, value, field string) (err error) {
 
 func (m *mountFlag) recursive(value string) error {
 	switch value {
-	case "enabled", "readonly":
+	case "enabled":
+	case "readonly":
+		m.readOnlyBelow = true
 	case "disabled":
 		m.NoRecurse = true
 	case "writable":
@@ -293,6 +296,16 @@ func (m *mountFlag) whole() error {
 			return fmt.Errorf("%s: %w", m.typed, err)
 		}
 		m.Source = abs
+		word := "writable"
+		if m.readOnlyBelow {
+			word = "readonly"
+		}
+		if (m.WritableBelow || m.readOnlyBelow) && !m.ReadOnly {
+			return hint.Errorf("add readonly", "%s: bind-recursive=%s requires readonly", m.typed, word)
+		}
+		if m.readOnlyBelow && m.Slave {
+			return hint.Errorf("leave bind-propagation out", "%s: bind-recursive=readonly requires bind-propagation=rprivate: what the host mounts there later is as it mounts it", m.typed)
+		}
 	case "volume":
 		m.Name, m.Source = m.Source, ""
 		m.Anonymous = m.Name == ""

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -26,7 +25,13 @@ type fillJob struct {
 	Root    bool       `json:"root,omitempty"`
 	User    string     `json:"user,omitempty"`
 	Volumes []fillItem `json:"volumes,omitempty"`
-	Chown   []string   `json:"chown,omitempty"` // directories and files
+	Chown   []owned    `json:"chown,omitempty"`
+}
+
+// owned is a directory or file that :U gives to the container's user.
+type owned struct {
+	Path    string `json:"path"`
+	Subpath string `json:"subpath,omitempty"` // resolved in Path, as its mount is
 }
 
 // fillItem is a volume and the directory of the image that it covers; "": one
@@ -41,7 +46,7 @@ type fillItem struct {
 // fillVolumes gives volumes that have no files those of the image, as docker
 // does at a container's creation, and has files given to the container's user.
 func (e *Engine) fillVolumes(ctx context.Context, ct containers.Container, cfg *containers.Config) error {
-	job := &fillJob{User: cfg.User}
+	job := &fillJob{}
 	for _, m := range cfg.Mounts {
 		plain := m.Type == "volume" && m.Source == "" && !m.Memory
 		switch {
@@ -50,14 +55,6 @@ func (e *Engine) fillVolumes(ctx context.Context, ct containers.Container, cfg *
 			job.Volumes, job.Root = append(job.Volumes, fillItem{m.Name, m.Anonymous && cfg.Remove, m.Target}), true
 		case e.volumes.Pending(m.Name):
 			job.Volumes = append(job.Volumes, fillItem{Name: m.Name})
-		}
-		if m.Chown && !m.Memory && e.ids.Mode != namespaces.Single {
-			job.Root = true
-			if plain {
-				job.Chown = append(job.Chown, filepath.Join(e.volumes.Data(m.Name), m.Subpath))
-			} else {
-				job.Chown = append(job.Chown, m.Source)
-			}
 		}
 	}
 	err := e.fill(ctx, ct, cfg, job)
@@ -69,15 +66,27 @@ func (e *Engine) fillVolumes(ctx context.Context, ct containers.Container, cfg *
 	return e.noRoom(err)
 }
 
-// finishFills ends fills that were killed, for a container that is started again.
+// finishFills does what comes before each start that a person asks for: fills
+// that were killed are ended, and :U gives files to the container's user.
 func (e *Engine) finishFills(ctx context.Context, cfg *containers.Config) error {
-	job := &fillJob{}
+	job := &fillJob{User: cfg.User}
 	for _, m := range cfg.Mounts {
 		if m.Type == "volume" && e.volumes.Pending(m.Name) {
 			job.Volumes = append(job.Volumes, fillItem{Name: m.Name})
 		}
+		if !m.Chown || m.Memory || e.ids.Mode == namespaces.Single {
+			continue
+		}
+		source := m.Source
+		if m.Type == "volume" && source == "" {
+			source = e.volumes.Data(m.Name)
+		}
+		if err := e.checkSource(m, source); err != nil {
+			return err
+		}
+		job.Chown, job.Root = append(job.Chown, owned{source, m.Subpath}), true
 	}
-	return e.fill(ctx, containers.Container{}, cfg, job)
+	return e.fill(ctx, e.containers.At(cfg.ID), cfg, job)
 }
 
 func (e *Engine) fill(ctx context.Context, ct containers.Container, cfg *containers.Config, job *fillJob) error {
@@ -177,25 +186,49 @@ func (s *stageRun) fill(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, path := range job.Chown {
-		if err := chownTree(ctx, path, int(user.UID), int(user.GID)); err != nil {
-			return hint.Wrap(fmt.Errorf("give %s to the container's user: %w", path, err), "files of ids that the container doesn't have stay with their owners: leave :U out")
+	for _, o := range job.Chown {
+		if err := o.chown(ctx, int(user.UID), int(user.GID)); err != nil {
+			err = fmt.Errorf("give %s to the container's user: %w", o, err)
+			if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EINVAL) {
+				err = hint.Wrap(err, "files of ids that the container doesn't have stay with their owners: leave :U out")
+			}
+			return err
 		}
 	}
 	return nil
 }
 
-// chownTree gives a file, or a directory and what is below it on the same file
-// system, to a user. No link is followed, whatever changes meanwhile.
-func chownTree(ctx context.Context, path string, uid, gid int) error {
-	fd, err := unix.Openat2(unix.AT_FDCWD, path, &unix.OpenHow{
-		Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS,
-	})
-	if err != nil {
-		return fmt.Errorf("openat2: %w", err)
+func (o owned) String() string {
+	if o.Subpath != "" {
+		return "the subpath " + o.Subpath + " of " + o.Path
 	}
-	f := os.NewFile(uintptr(fd), path)
+	return o.Path
+}
+
+// open opens what a bind with these names mounts (rootfs/bind.go).
+func (o owned) open() (*os.File, error) {
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS}
+	fd, err := unix.Openat2(unix.AT_FDCWD, o.Path, &how)
+	if err != nil {
+		return nil, fmt.Errorf("openat2: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), o.Path)
+	if o.Subpath == "" {
+		return f, nil
+	}
 	defer f.Close()
+	return safepath.RootAt(f).Open(o.Subpath, unix.O_PATH, 0)
+}
+
+// chown gives a file, or a directory and what is below it on the same file
+// system, to a user. No link is followed, whatever changes meanwhile.
+func (o owned) chown(ctx context.Context, uid, gid int) error {
+	f, err := o.open()
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	fd := int(f.Fd())
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return fmt.Errorf("fstat: %w", err)
