@@ -49,7 +49,7 @@ func TestFaults(t *testing.T) {
 		"platform":          {"FROM base", "platform \"x\" is not os/arch[/variant]", "", func(o *Options) { o.Platform = "x" }},
 		"context":           {"FROM base", "build context: stat /nowhere/there: no such file or directory", "", func(o *Options) { o.Source.Context = "/nowhere/there" }},
 		"both from stdin":   {"FROM base", "both the context and the Dockerfile are to come from standard input", "", func(o *Options) { o.Source.Context = "-" }},
-		"http context":      {"FROM base", "http://h/x.tar is no git URL", "", func(o *Options) { o.Source.Context = "http://h/x.tar" }},
+		"http context":      {"FROM base", "get http://127.0.0.1:1/x.tar: dial tcp 127.0.0.1:1: connect: connection refused", "", func(o *Options) { o.Source.Context = "http://127.0.0.1:1/x.tar" }},
 		"empty user":        {"FROM base\nUSER $NO", "Dockerfile:2: USER $NO is empty", "", nil},
 		"empty source":      {"FROM base\nCOPY $NO /x", "Dockerfile:2: the source $NO is empty", "", nil},
 		"empty destination": {"FROM base\nCOPY a $NO", "Dockerfile:2: the destination $NO is empty", "", nil},

@@ -29,8 +29,9 @@ func isGit(s string) bool {
 }
 
 // cloneGit fetches one commit of a repository by the git program, and returns
-// the directory in it that is meant: URL#REF:SUBDIR.
-func cloneGit(ctx context.Context, url, dir string, out io.Writer) (string, error) {
+// the directory in it that is meant: URL#REF:SUBDIR. Only with keep it has the
+// repository's .git.
+func cloneGit(ctx context.Context, url, dir string, keep bool, out io.Writer) (string, error) {
 	repo, fragment, _ := strings.Cut(url, "#")
 	ref, sub, _ := strings.Cut(fragment, ":")
 	if strings.HasPrefix(repo, "github.com/") {
@@ -73,9 +74,10 @@ func cloneGit(ctx context.Context, url, dir string, out io.Writer) (string, erro
 			return "", err
 		}
 	}
-	// The history is no part of the context.
-	if err := os.RemoveAll(filepath.Join(dir, ".git")); err != nil {
-		return "", err
+	if !keep { // the history is no part of the context
+		if err := os.RemoveAll(filepath.Join(dir, ".git")); err != nil {
+			return "", err
+		}
 	}
 	return inside(dir, sub)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -28,11 +29,8 @@ func (c *chain) remote(ctx context.Context, cmd *dockerfile.Copy, source string,
 		if cmd.Checksum != "" {
 			return part{}, hint.Errorf("name the commit: URL#COMMIT", "--checksum is for files, %s is a repository", source)
 		}
-		if cmd.KeepGitDir {
-			return part{}, hint.Errorf("RUN git clone keeps it", "--keep-git-dir is not there yet")
-		}
 		step := c.s.begin("[internal] load git source " + source)
-		tree, err := cloneGit(ctx, source, filepath.Join(dir, "git"), step)
+		tree, err := cloneGit(ctx, source, filepath.Join(dir, "git"), cmd.KeepGitDir, step)
 		step.end(ctx, err)
 		if err != nil {
 			return part{}, err
@@ -76,7 +74,10 @@ func download(ctx context.Context, source, dst, checksum string) (File, error) {
 	}
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return File{}, err
+		if inner, ok := errors.AsType[*url.Error](err); ok {
+			err = inner.Err
+		}
+		return File{}, fmt.Errorf("get %s: %w", u.Redacted(), err)
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {

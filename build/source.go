@@ -15,7 +15,8 @@ import (
 
 // Source says where the Dockerfile and the context come from.
 type Source struct {
-	// Context is a directory, "-" for Stdin, or a git URL.
+	// Context is a directory, "-" for Stdin, a git URL, or that of an archive
+	// or Dockerfile.
 	Context string
 	// File is the Dockerfile's path, on the host for a directory, else in the
 	// context; "-" is Stdin; "": Dockerfile in the context.
@@ -57,10 +58,12 @@ func (s *solver) load(ctx context.Context) (*source, error) {
 		step.end(ctx, err)
 	case isGit(o.Context):
 		step := s.begin("[internal] load git source " + o.Context)
-		src.dir, err = cloneGit(ctx, o.Context, filepath.Join(s.o.Temp, "context"), step)
+		src.dir, err = cloneGit(ctx, o.Context, filepath.Join(s.o.Temp, "context"), false, step)
 		step.end(ctx, err)
 	case strings.HasPrefix(o.Context, "http://"), strings.HasPrefix(o.Context, "https://"):
-		err = hint.Errorf("download it, and give it on standard input: nook build - < FILE", "%s is no git URL", o.Context)
+		step := s.begin("[internal] load remote build context")
+		err = src.fromURL(ctx, o, s.o.Temp)
+		step.end(ctx, err)
 	default:
 		local = true
 		src.dir, err = localDir(o.Context)

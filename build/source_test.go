@@ -7,12 +7,16 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/ulikunitz/xz"
 
 	"nook/internal/hint"
 	"nook/internal/testenv"
@@ -188,6 +192,39 @@ func TestContextFromStdin(t *testing.T) {
 			}
 		})
 	}
+	t.Run("xz, from a URL", func(t *testing.T) {
+		var packed bytes.Buffer
+		w, err := xz.NewWriter(&packed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(plain); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/Dockerfile" {
+				_, _ = w.Write([]byte("FROM base\nRUN of-url\n"))
+				return
+			}
+			_, _ = w.Write(packed.Bytes())
+		}))
+		defer server.Close()
+		f := newFake()
+		if _, err := f.try(t, "", nil, func(o *Options) { o.Source = Source{Context: server.URL + "/a.tar.xz"} }); err != nil || f.files(f.made.State)["/b"] != "B" {
+			t.Errorf("%q, %v", f.did, err)
+		}
+		f = newFake()
+		if _, err := f.try(t, "", nil, func(o *Options) { o.Source = Source{Context: server.URL + "/Dockerfile"} }); err != nil || strings.Join(f.did, "") != "run of-url" {
+			t.Errorf("%q, %v", f.did, err)
+		}
+		_, err = newFake().try(t, "", nil, func(o *Options) { o.Source = Source{Context: server.URL + "/Dockerfile", File: "x"} })
+		if err == nil || !strings.Contains(err.Error(), "is no tar archive") {
+			t.Errorf("-f of no archive: %v", err)
+		}
+	})
 	t.Run("another Dockerfile in it", func(t *testing.T) {
 		f := newFake()
 		if _, err := f.try(t, "", nil, func(o *Options) {
@@ -219,7 +256,7 @@ func TestBadContextFromStdin(t *testing.T) {
 		"hard link":       {archive(t, "l->"+outside, "h=>l/../../etc/passwd"), ""},
 		"no Dockerfile":   {archive(t, "a=x"), "no Dockerfile in the context"},
 		"broken gzip":     {gzipped(t, archive(t, "a=x"))[:20], ""},
-		"xz":              {[]byte("\xfd7zXZ\x00 and more"), "xz is not known here"},
+		"xz":              {[]byte("\xfd7zXZ\x00 and more, no stream"), "the xz stream is damaged"},
 		"Dockerfile link": {archive(t, "Dockerfile->/etc/passwd"), "path escapes from parent"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -300,8 +337,26 @@ func TestGitContext(t *testing.T) {
 			t.Errorf("%s: %v", fragment, err)
 		}
 	}
+	ssh := filepath.Join(t.TempDir(), "ssh") // which stays here
+	if err := os.WriteFile(ssh, []byte("#!/bin/sh\nfor last; do :; done\nexec sh -c \"$last\"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("GIT_SSH_COMMAND", ssh)
+	for flag, want := range map[string]bool{"": false, "--keep-git-dir ": true, "--keep-git-dir=false ": false} {
+		f := newFake()
+		_, err := f.try(t, "FROM base\nADD "+flag+"ssh://h"+repo+"#v1 /r", nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tree := f.copies[len(f.copies)-1].From.Tree.Dir
+		text, err := os.ReadFile(filepath.Join(tree, "a"))
+		_, without := os.Stat(filepath.Join(tree, ".git", "HEAD"))
+		if err != nil || string(text) != "one" || (without == nil) != want {
+			t.Errorf("ADD %s: %q, %v, %v", flag, text, err, without)
+		}
+	}
 	t.Setenv("PATH", t.TempDir())
-	if _, err := cloneGit(context.Background(), "https://h/r.git", "", nil); err == nil || !strings.HasPrefix(hint.Of(err), "install git") {
+	if _, err := cloneGit(context.Background(), "https://h/r.git", "", false, nil); err == nil || !strings.HasPrefix(hint.Of(err), "install git") {
 		t.Errorf("without git: %v", err)
 	}
 }

@@ -12,12 +12,14 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"strings"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 
 	"nook/internal/hint"
+	"nook/internal/unxz"
 )
 
 // fromStdin reads a tar archive as the context, or, of what is none, a
@@ -26,24 +28,42 @@ func (src *source) fromStdin(ctx context.Context, o Source, dir string) error {
 	if o.Stdin == nil {
 		return errors.New("there is no standard input")
 	}
-	r := bufio.NewReaderSize(o.Stdin, 64<<10)
-	plain, err := unpacked(r)
+	return src.fromStream(ctx, o.Stdin, "standard input", o.File, dir)
+}
+
+// fromURL is fromStdin of a file that is fetched.
+func (src *source) fromURL(ctx context.Context, o Source, temp string) error {
+	file, err := download(ctx, o.Context, filepath.Join(temp, "fetched"), "")
 	if err != nil {
-		return fmt.Errorf("context on standard input: %w", err)
+		return err
+	}
+	f, err := os.Open(file.Path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return src.fromStream(ctx, f, o.Context, o.File, filepath.Join(temp, "context"))
+}
+
+// fromStream reads a context or Dockerfile; from is what messages call it.
+func (src *source) fromStream(ctx context.Context, stream io.Reader, from, file, dir string) error {
+	plain, err := unpacked(bufio.NewReaderSize(stream, 64<<10))
+	if err != nil {
+		return fmt.Errorf("context of %s: %w", from, err)
 	}
 	if head, _ := plain.Peek(512); !isTar(head) {
-		if o.File != "" {
-			return hint.Errorf("-f names a file in the archive", "standard input is no tar archive")
+		if file != "" {
+			return hint.Errorf("-f names a file in the archive", "%s is no tar archive", from)
 		}
 		src.name = "Dockerfile"
 		src.data, err = readLimited(plain)
 		if err == nil && len(src.data) == 0 {
-			err = errors.New("standard input is empty")
+			err = fmt.Errorf("%s is empty", from)
 		}
 		return err
 	}
 	if err := unpackContext(ctx, plain, dir); err != nil {
-		return fmt.Errorf("context on standard input: %w", err)
+		return fmt.Errorf("context of %s: %w", from, err)
 	}
 	src.dir = dir
 	return nil
@@ -68,7 +88,11 @@ func unpacked(r *bufio.Reader) (*bufio.Reader, error) {
 	case bytes.HasPrefix(head, []byte("BZh")):
 		return bufio.NewReaderSize(bzip2.NewReader(r), 64<<10), nil
 	case bytes.HasPrefix(head, []byte{0xfd, '7', 'z', 'X', 'Z', 0}):
-		return nil, hint.Errorf("xz -dc FILE | nook build -", "xz is not known here")
+		x, err := unxz.NewReader(r)
+		if err != nil {
+			return nil, err
+		}
+		return bufio.NewReaderSize(x, 64<<10), nil
 	}
 	return r, nil
 }

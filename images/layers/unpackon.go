@@ -15,11 +15,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"nook/internal/hint"
+	"nook/internal/unxz"
 )
 
-// IsArchive tells whether a file is a tar archive, plain or packed. One that
-// is packed in a way that nook doesn't read is an error.
+// IsArchive tells whether a file is a tar archive, plain or packed with gzip,
+// zstd, bzip2 or xz.
 func IsArchive(f *os.File) (bool, error) {
 	head := make([]byte, 512)
 	n, err := io.ReadFull(f, head)
@@ -29,11 +29,7 @@ func IsArchive(f *os.File) (bool, error) {
 	if isTar(head) {
 		return true, nil
 	}
-	if bytes.HasPrefix(head, []byte("\xfd7zXZ\x00")) {
-		return false, hint.Errorf("pack it with gzip or zstd, or COPY it and unpack it with RUN",
-			"ADD of a file packed with xz: that is not supported")
-	}
-	if !bytes.HasPrefix(head, []byte("\x1f\x8b")) && !isZstd(head) && !isBzip2(head) {
+	if !bytes.HasPrefix(head, []byte("\x1f\x8b")) && !isZstd(head) && !isBzip2(head) && !isXz(head) {
 		return false, nil
 	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
@@ -50,11 +46,20 @@ func IsArchive(f *os.File) (bool, error) {
 
 func isBzip2(head []byte) bool { return bytes.HasPrefix(head, []byte("BZh")) }
 
+func isXz(head []byte) bool { return bytes.HasPrefix(head, []byte("\xfd7zXZ\x00")) }
+
 // OpenArchive reads a file that IsArchive.
 func OpenArchive(f io.Reader) (io.ReadCloser, error) {
 	in := bufio.NewReaderSize(f, inputBuffer)
-	if head, _ := in.Peek(3); isBzip2(head) {
+	switch head, _ := in.Peek(6); {
+	case isBzip2(head):
 		return io.NopCloser(bzip2.NewReader(in)), nil
+	case isXz(head):
+		x, err := unxz.NewReader(in)
+		if err != nil {
+			return nil, packedError("xz", err)
+		}
+		return io.NopCloser(x), nil
 	}
 	r, _, err := Decompress(in)
 	return r, err

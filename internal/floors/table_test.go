@@ -51,9 +51,11 @@ var floors = map[string]float64{
 	"internal/frame":      0.6,
 	"internal/lockfile":   0.6,
 	"internal/atomicfile": 0.6,
+	"internal/unsynced":   0.7,
 
 	"internal/hint":                 0.1,
 	"internal/finding":              0.1,
+	"internal/unxz":                 0.1,
 	"internal/probe":                0.1,
 	"internal/early":                0.9,
 	"internal/testenv":              0.2,
