@@ -71,6 +71,14 @@ func (s Store) fill(ctx context.Context, name string, d atomicfile.Durability, w
 	if err := write(to); err != nil {
 		return err
 	}
+	var st unix.Stat_t
+	if err := unix.Fstatat(int(to.Fd()), dataName, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return fmt.Errorf("fstatat: %w", err)
+	}
+	// Where a link leads, finish would take the files from.
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return errTop
+	}
 	// A name that a power cut spares must not stand for a file that it didn't.
 	if d == atomicfile.Durable {
 		if err := flush(to); err != nil {
@@ -82,6 +90,9 @@ func (s Store) fill(ctx context.Context, name string, d atomicfile.Durability, w
 	}
 	return s.finish(name)
 }
+
+// errTop says that an archive's "." is a link or a file.
+var errTop = fmt.Errorf("the top of the tar stream is no directory: %w", unix.ENOTDIR)
 
 // fewFiles are flushed one by one: syncfs(2) waits for what all others have
 // written to the file system, too.
@@ -189,7 +200,7 @@ func (s Store) finish(name string) error {
 	from := filepath.Join(filled, dataName)
 	var st unix.Stat_t // now: what leaves it changes its time
 	there := unix.Lstat(from, &st)
-	entries, err := os.ReadDir(from)
+	entries, err := readDir(from)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("fill volume %s: %w", name, err)
 	}
@@ -216,4 +227,14 @@ func (s Store) finish(name string) error {
 		return fmt.Errorf("fill volume %s: %w", name, err)
 	}
 	return nil
+}
+
+// readDir is os.ReadDir, of what is no link.
+func readDir(dir string) ([]fs.DirEntry, error) {
+	f, err := os.OpenFile(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return f.ReadDir(-1)
 }
