@@ -31,6 +31,10 @@ type buildCopy struct {
 	Parents bool             `json:"parents,omitempty"`
 	Link    bool             `json:"link,omitempty"` // the layers below tell names of users, and no more
 	Time    *time.Time       `json:"time,omitempty"`
+	// Earlier is the key of the layer that the same COPY made before, and
+	// Changed are those of Only that aren't what they were then, sorted.
+	Earlier string   `json:"earlier,omitempty"`
+	Changed []string `json:"changed,omitempty"`
 }
 
 // Copy puts a selection on top of a state.
@@ -72,6 +76,12 @@ func (w *worker) Copy(ctx context.Context, below build.State, spec build.CopySpe
 	if err := w.readyRoot(st, below, spec.Link); err != nil {
 		return state, err
 	}
+	var before *earlier
+	if found != nil && c.Dir != "" && temporary == "" && !spec.Unpack {
+		before = w.earlier(c, below, spec.Epoch)
+		c.Earlier, c.Changed = before.changed(found.nodes)
+	}
+	began := time.Now()
 	meta, err := w.make(ctx, job)
 	if err != nil {
 		return state, err
@@ -89,6 +99,10 @@ func (w *worker) Copy(ctx context.Context, below build.State, spec build.CopySpe
 		w.unsure[top(state)] = true
 		w.mu.Unlock()
 		w.note("the build context changed while it was copied: the step is not kept in the cache")
+		return state, nil
+	}
+	if err == nil && before != nil {
+		before.remember(top(state), found.nodes, began)
 	}
 	return state, err
 }

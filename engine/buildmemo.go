@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"bufio"
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
@@ -61,14 +60,34 @@ func (w *worker) memo(dir string) *memo {
 func (m *memo) load() {
 	m.old = map[string]memory{}
 	data, err := os.ReadFile(m.file)
-	if err != nil || !bytes.HasPrefix(data, []byte(memoMagic)) || len(data) < len(memoMagic)+sha256.Size {
+	if err != nil {
 		return
 	}
+	if rest, ok := unsealed(data, memoMagic); ok {
+		readMemories(rest, m.old)
+	}
+}
+
+// unsealed is what sealed made a file of, between its magic and its digest.
+func unsealed(data []byte, magic string) ([]byte, bool) {
 	end := len(data) - sha256.Size
-	if sum := sha256.Sum256(data[:end]); !bytes.Equal(sum[:], data[end:]) {
-		return
+	if !bytes.HasPrefix(data, []byte(magic)) || end < len(magic) {
+		return nil, false
 	}
-	in := bytes.NewReader(data[len(memoMagic):end])
+	sum := sha256.Sum256(data[:end])
+	return data[len(magic):end], bytes.Equal(sum[:], data[end:])
+}
+
+// sealed ends a file in its digest: a torn one is none.
+func sealed(out *bytes.Buffer) []byte {
+	sum := sha256.Sum256(out.Bytes())
+	out.Write(sum[:])
+	return out.Bytes()
+}
+
+// readMemories reads what writeMemories wrote.
+func readMemories(data []byte, into map[string]memory) {
+	in := bytes.NewReader(data)
 	for {
 		n, err := binary.ReadUvarint(in)
 		if err != nil || n > unix.PathMax {
@@ -88,7 +107,20 @@ func (m *memo) load() {
 		if _, err := io.ReadFull(in, r.Sum[:]); err != nil {
 			return
 		}
-		m.old[string(name)] = r
+		into[string(name)] = r
+	}
+}
+
+func writeMemories(out *bytes.Buffer, files map[string]memory) {
+	var b []byte
+	for name, r := range files {
+		b = binary.AppendUvarint(b[:0], uint64(len(name)))
+		b = append(b, name...)
+		for _, v := range []uint64{r.Ino, r.Size, uint64(r.Mtime), uint64(r.Ctime)} {
+			b = binary.AppendUvarint(b, v)
+		}
+		b = append(b, r.Sum[:]...)
+		out.Write(b)
 	}
 }
 
@@ -137,23 +169,10 @@ func (m *memo) save() {
 		m.old[name] = r
 	}
 	var out bytes.Buffer
-	w := bufio.NewWriter(&out)
-	_, _ = w.WriteString(memoMagic)
-	var b []byte
-	for name, r := range m.old {
-		b = binary.AppendUvarint(b[:0], uint64(len(name)))
-		b = append(b, name...)
-		for _, v := range []uint64{r.Ino, r.Size, uint64(r.Mtime), uint64(r.Ctime)} {
-			b = binary.AppendUvarint(b, v)
-		}
-		b = append(b, r.Sum[:]...)
-		_, _ = w.Write(b)
-	}
-	_ = w.Flush()
-	sum := sha256.Sum256(out.Bytes())
-	out.Write(sum[:])
+	out.WriteString(memoMagic)
+	writeMemories(&out, m.old)
 	// What can't be kept is read again the next time.
-	if err := atomicfile.Write(m.file, out.Bytes(), 0o600, atomicfile.Volatile); errors.Is(err, unix.ENOSPC) {
+	if err := atomicfile.Write(m.file, sealed(&out), 0o600, atomicfile.Volatile); errors.Is(err, unix.ENOSPC) {
 		_ = os.Remove(m.file)
 	}
 }

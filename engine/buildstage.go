@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -252,6 +253,13 @@ func (s *stageRun) copyStep(ctx context.Context, store *layers.Store, m *layers.
 	}
 	if what.Chmod, err = parseChmod(k.Chmod); err != nil {
 		return err
+	}
+	if k.Earlier != "" {
+		what.Earlier = store.Dir(k.Earlier)
+		what.Same = func(name string) bool {
+			_, changed := slices.BinarySearch(k.Changed, name)
+			return !changed
+		}
 	}
 	k.look = layers.Look{Mode: 0o755, UID: k.owner.UID, GID: k.owner.GID, Time: time.Now()}
 	if k.Time != nil {

@@ -34,6 +34,12 @@ type Copying struct {
 	Chmod func(mode uint32, dir bool) uint32
 	// Time is what all files get; zero: their own.
 	Time time.Time
+	// Earlier is a layer, its fs, that the same copy made before; "": none. A
+	// file of the tree that Same knows to be as it was then, in content and
+	// extended attributes, is taken from there by a hard link, if it looks as
+	// it has to.
+	Earlier string
+	Same    func(name string) bool
 }
 
 // Owned is an owner in an image.
@@ -46,6 +52,7 @@ type copying struct {
 	ctx    context.Context //nolint:containedctx // ends with the first error
 	m      *Making
 	tree   *merged
+	old    *merged // of Earlier; nil: none
 	only   map[string][]string
 	group  *errgroup.Group
 	whose  func(layer int, name string) (Owner, bool) // of Single; nil: as on disk
@@ -66,6 +73,10 @@ func (m *Making) Copier(ctx context.Context, what Copying) (*Copier, error) {
 		return nil, err
 	}
 	c := &copying{Copying: what, m: m, tree: tree, caller: ctx}
+	if what.Earlier != "" {
+		// Without it all is copied: it may be gone by now.
+		c.old, _ = openMerged([]string{what.Earlier})
+	}
 	c.begin()
 	if m.ids == Single && !what.Host && what.Owner == nil {
 		var mu sync.Mutex
@@ -98,6 +109,9 @@ func (c *Copier) Wait() error {
 func (c *Copier) Close() {
 	_ = c.c.group.Wait()
 	c.c.tree.close()
+	if c.c.old != nil {
+		c.c.old.close()
+	}
 }
 
 // List are the names in a directory of the tree, sorted.
@@ -226,6 +240,11 @@ func (c *copying) dir(d *mergedDir, from string, s *Spot) (err error) {
 	if err != nil {
 		return fmt.Errorf("%s: %w", printable(from), err)
 	}
+	if c.old != nil {
+		if s.old, err = c.old.open(s.path); err == nil {
+			defer s.old.close()
+		}
+	}
 	for _, name := range names {
 		if err := c.ctx.Err(); err != nil {
 			return err
@@ -348,7 +367,9 @@ func (c *copying) leaf(at *place, from string, s *Spot, name string) error {
 	}
 	switch at.stat.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
-		err = c.file(at, s, name, look)
+		if !c.link(at, from, s, name, look) {
+			err = c.file(at, s, name, look)
+		}
 	case unix.S_IFLNK:
 		var target string
 		if target, err = readLink(at); err == nil {
@@ -365,6 +386,28 @@ func (c *copying) leaf(at *place, from string, s *Spot, name string) error {
 		c.m.own(to, look)
 	}
 	return err
+}
+
+// link takes a file from the layer that was made before. What is in a layer
+// never changes, so the two can be one file; it is as if it was packed and
+// unpacked with both. Whatever is in the way, the file is copied instead.
+func (c *copying) link(at *place, from string, s *Spot, name string, look Look) bool {
+	if s.old == nil || !c.Same(from) {
+		return false
+	}
+	old, err := s.old.lookup(name)
+	if err != nil || old.stat.Size != at.stat.Size || old.stat.Mode != unix.S_IFREG|look.Mode ||
+		old.stat.Mtim != c.m.times(look.Time)[1] {
+		return false
+	}
+	if c.m.ids != Single && (old.stat.Uid != look.UID || old.stat.Gid != look.GID) {
+		return false
+	}
+	if unix.Linkat(old.dirfd, old.name, s.fd, name, 0) != nil {
+		return false
+	}
+	c.m.count(at.stat.Size)
+	return true
 }
 
 // small is a file that is copied with one read and one write.

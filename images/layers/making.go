@@ -184,6 +184,7 @@ type Spot struct {
 	path  string
 	fd    int
 	low   *mergedDir // nil: nothing below shows in it
+	old   *mergedDir // of copying.old, while its contents are copied
 	times []unix.Timespec
 }
 

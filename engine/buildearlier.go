@@ -1,0 +1,99 @@
+package engine
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"nook/build"
+	"nook/internal/atomicfile"
+)
+
+// earlier is what is known of the layer that the same COPY, of the same
+// context onto the same state, made the last time: the layer's key, and what
+// each file was by its inode, size, times and content. The layer has the file
+// where the COPY puts it now, so one that is the same is linked and not copied
+// (layers.Copying.Earlier). The change time tells of new attributes too.
+type earlier struct {
+	w     *worker
+	file  string
+	layer string
+	files map[string]memory
+}
+
+const earlierMagic = "nook copied 1\n"
+
+// earlier finds it. What can't be read is none.
+func (w *worker) earlier(c *buildCopy, below build.State, epoch build.Epoch) *earlier {
+	// No other field of c changes where its files come to stand.
+	what, _ := json.Marshal([]any{
+		c.Dir, below.Layers, c.Items, c.Dest, c.ToDir, c.Chown, c.Chmod, c.Parents, c.Link, c.Time, epochOf(epoch),
+	})
+	sum := sha256.Sum256(what)
+	e := &earlier{w: w, file: filepath.Join(w.dir, "contexts", hex.EncodeToString(sum[:])), files: map[string]memory{}}
+	data, err := os.ReadFile(e.file)
+	if err != nil {
+		return e
+	}
+	rest, ok := unsealed(data, earlierMagic)
+	if !ok {
+		return e
+	}
+	layer, rest, ok := bytes.Cut(rest, []byte("\n"))
+	if !ok || !w.have(string(layer)) {
+		return e
+	}
+	e.layer = string(layer)
+	readMemories(rest, e.files)
+	return e
+}
+
+// changed gives the layer, "" for none, and the names of the files that are
+// not as they were, sorted.
+func (e *earlier) changed(nodes []*node) (layer string, names []string) {
+	if e.layer == "" {
+		return "", nil
+	}
+	for _, n := range nodes {
+		if !n.is(unix.S_IFREG) {
+			continue
+		}
+		now := memoryOf(&n.stat)
+		now.Sum = n.sum
+		if was, ok := e.files[n.name]; !ok || was != now {
+			names = append(names, n.name)
+		}
+	}
+	slices.Sort(names)
+	return e.layer, names
+}
+
+// remember writes down what a layer was made of, as it was found before began.
+// What changed within a tick of that is left out: it may have changed again,
+// and its times not show it.
+func (e *earlier) remember(layer string, nodes []*node, began time.Time) {
+	files := map[string]memory{}
+	for _, n := range nodes {
+		r := memoryOf(&n.stat)
+		if !n.is(unix.S_IFREG) || began.Sub(time.Unix(0, r.Ctime)) < tick {
+			continue
+		}
+		r.Sum = n.sum
+		files[n.name] = r
+	}
+	var out bytes.Buffer
+	out.WriteString(earlierMagic + layer + "\n")
+	writeMemories(&out, files)
+	// What isn't known is copied the next time.
+	if err := atomicfile.Write(e.file, sealed(&out), 0o600, atomicfile.Volatile); errors.Is(err, unix.ENOSPC) {
+		_ = os.Remove(e.file)
+	}
+}

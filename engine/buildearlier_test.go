@@ -1,0 +1,115 @@
+package engine
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestCopyLinksWhatItCopiedBefore: a COPY that is done again takes those files
+// from the layer of before that nobody touched, and its layer is to the byte
+// what one without an earlier is.
+func TestCopyLinksWhatItCopiedBefore(t *testing.T) {
+	for _, ids := range []string{"mapped", "single"} {
+		t.Run(ids, func(t *testing.T) {
+			t.Parallel()
+			e := loaded(t, ids, nil)
+			dir := contextOf(t, map[string]string{
+				"Dockerfile": "FROM busybox\nCOPY --chown=1:1 tree /x/y\n",
+				"tree/same":  "same", "tree/d/same": "same too", "tree/content": "old", "tree/mode": "mode", "tree/gone": "gone",
+			})
+			in := func(name string) string { return filepath.Join(dir, "tree", name) }
+			untilOld(t, in("same"), in("d/same"), in("content"), in("mode"), in("gone"))
+			mustBuild(t, e, dir)
+
+			// Size and time are as before: only the change time tells.
+			info, err := os.Stat(in("content"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, err := range []error{
+				os.WriteFile(in("content"), []byte("new"), 0o644), os.Chtimes(in("content"), info.ModTime(), info.ModTime()),
+				os.Chmod(in("mode"), 0o700), os.Remove(in("gone")), os.WriteFile(in("news"), []byte("news"), 0o644),
+			} {
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			again := mustBuild(t, e, dir)
+			if got, want := linked(t, e), []string{"d/same", "same"}; !slices.Equal(got, want) {
+				t.Errorf("linked are %q, want %q", got, want)
+			}
+			fresh := loaded(t, ids, nil)
+			first := mustBuild(t, fresh, dir)
+			if got, want := diffIDsOf(t, e, again), diffIDsOf(t, fresh, first); !slices.Equal(got, want) {
+				t.Errorf("with links the layers are %q, without %q", got, want)
+			}
+			nothingLeft(t, e)
+		})
+	}
+}
+
+// untilOld waits until files are older than a tick.
+func untilOld(t *testing.T, names ...string) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		young := slices.ContainsFunc(names, func(name string) bool {
+			var st unix.Stat_t
+			if err := unix.Lstat(name, &st); err != nil {
+				t.Fatal(err)
+			}
+			return time.Since(time.Unix(0, unix.TimespecToNsec(st.Ctim))) < tick
+		})
+		if !young {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("files don't grow older")
+		}
+	}
+}
+
+// linked are the files below /x/y that several of the layers have.
+func linked(t *testing.T, e *Engine) []string {
+	t.Helper()
+	made, err := e.layers.Made()
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]bool{}
+	for key := range made {
+		top := filepath.Join(e.layers.Dir(key), "x/y")
+		for _, pattern := range []string{"*", "*/*"} {
+			names, _ := filepath.Glob(filepath.Join(top, pattern))
+			for _, name := range names {
+				var st unix.Stat_t
+				if err := unix.Lstat(name, &st); err != nil {
+					t.Fatal(err)
+				}
+				if st.Mode&unix.S_IFMT == unix.S_IFREG && st.Nlink > 1 {
+					found[strings.TrimPrefix(name, top+"/")] = true
+				}
+			}
+		}
+	}
+	var names []string
+	for name := range found {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+func diffIDsOf(t *testing.T, e *Engine, b built) []string {
+	t.Helper()
+	config, err := e.images.Config(b.Image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return config.RootFS.DiffIDs
+}
