@@ -55,7 +55,7 @@ func (w *worker) Commit(ctx context.Context, spec build.CommitSpec) (images.Imag
 	if spec.Squash && len(c.keys) > 0 {
 		return c.squash(ctx, o)
 	}
-	pins := w.e.pins()
+	pins := w.e.pins(ctx)
 	defer pins.release()
 	o.Packed = func(list []images.PackedLayer) error { return c.packed(ctx, pins, list) }
 	o.Unpack = c.unpack

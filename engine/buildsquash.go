@@ -47,7 +47,7 @@ func (c *committing) squash(ctx context.Context, o images.AssembleOptions) (imag
 		Time: latest,
 		Open: func() (io.ReadCloser, error) { return c.w.e.stageOutput(ctx, job, nil) },
 	}}
-	pins := c.w.e.pins()
+	pins := c.w.e.pins(ctx)
 	defer pins.release()
 	o.Packed, o.Unpack = nil, pins.unpack
 	img, err := c.w.e.images.Assemble(ctx, o)

@@ -45,6 +45,7 @@ func (c *Checked) Damaged() bool {
 // work meanwhile.
 func (e *Engine) Check(ctx context.Context, o CheckOptions) (*Checked, error) {
 	out := &Checked{}
+	defer e.flushOld(ctx)()
 	from, closeAll := sources()
 	defer closeAll()
 	store, err := e.images.Check(ctx, images.CheckOptions{Repair: o.Repair, Quick: o.Quick, Progress: e.progress(), From: from})

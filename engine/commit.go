@@ -50,7 +50,7 @@ func (e *Engine) Commit(ctx context.Context, nameOrID string, o CommitOptions) (
 		return "", err
 	}
 	defer layer.Close()
-	pins := e.pins()
+	pins := e.pins(ctx)
 	defer pins.release()
 	img, err := e.images.Commit(ctx, images.CommitOptions{
 		Base: base, Layer: ending{layer, resume}, Config: config, Name: o.Ref,

@@ -137,10 +137,13 @@ func (e *Engine) outfit(ctx context.Context, ct containers.Container, cfg *conta
 }
 
 // chain finds the unpacked layers of an image, and unpacks them when a layer
-// was lost.
+// was lost, or may have been when the machine went down.
 func (e *Engine) chain(ctx context.Context, img images.Image, image *images.ImageConfig) (layers.Chain, error) {
-	chain, err := e.layers.Chain(image.RootFS.DiffIDs)
+	chain, err := e.layers.Ready(image.RootFS.DiffIDs)
 	if !errors.Is(err, layers.ErrNotUnpacked) {
+		return chain, err
+	}
+	if err := e.images.Prove(ctx, img); err != nil {
 		return chain, err
 	}
 	list, err := e.images.Layers(img)
@@ -153,7 +156,7 @@ func (e *Engine) chain(ctx context.Context, img images.Image, image *images.Imag
 	if e.countLayers(list, image.RootFS.DiffIDs) == nil {
 		_ = e.images.Count(ctx, img, list) // for an image that another program put here
 	}
-	return e.layers.Chain(image.RootFS.DiffIDs)
+	return e.layers.Ready(image.RootFS.DiffIDs)
 }
 
 // config merges what the image says with what was asked for, as docker does.

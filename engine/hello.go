@@ -80,7 +80,7 @@ func (e *Engine) makeHello(ctx context.Context, from string) (images.Image, erro
 	r, w := io.Pipe()
 	go func() { w.CloseWithError(helloLayer(w, exe, st.Size())) }()
 	defer r.Close()
-	pins := e.pins()
+	pins := e.pins(ctx)
 	defer pins.release()
 	return e.images.Import(ctx, images.ImportOptions{
 		Input: r, Name: helloName, Message: "nook's own executable",

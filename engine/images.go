@@ -25,7 +25,7 @@ type LoadOptions struct {
 
 // Load brings the images of an archive into the store and unpacks them.
 func (e *Engine) Load(ctx context.Context, o LoadOptions) ([]images.Image, error) {
-	pins := e.pins()
+	pins := e.pins(ctx)
 	defer pins.release()
 	loaded, err := e.images.Load(ctx, images.LoadOptions{
 		Path: o.Path, Input: o.Input, Platform: o.Platform,
@@ -52,7 +52,7 @@ func (e *Engine) Import(ctx context.Context, o ImportOptions) (images.Image, err
 	if err != nil {
 		return images.Image{}, err
 	}
-	pins := e.pins()
+	pins := e.pins(ctx)
 	defer pins.release()
 	img, err := e.images.Import(ctx, images.ImportOptions{
 		Path: o.Path, Input: o.Input, Name: o.Ref, Message: o.Message, Config: config,

@@ -106,7 +106,7 @@ func (e *Engine) pull(ctx context.Context, repo *registry.Repository, ref images
 			o.Begun(ref)
 		}
 	}
-	pins := e.pins()
+	pins := e.pins(ctx)
 	defer pins.release()
 	pulled, err := e.images.Pull(ctx, repo, ref, images.PullOptions{
 		Platform: o.Platform, Progress: e.progress(), Begun: begun, Layer: o.Layer, Unpack: pins.unpackArriving,

@@ -82,7 +82,10 @@ func (e *Engine) start(ctx context.Context, h held, tty Terminal, patience time.
 		}
 	}
 	defer y.f.close()
-	if err = e.finishFills(ctx, cfg); err == nil {
+	if err = e.readyLayers(ctx, cfg); err == nil {
+		err = e.finishFills(ctx, cfg)
+	}
+	if err == nil {
 		err = e.build(y, h, tty, patience)
 	}
 	if err != nil {
@@ -206,6 +209,10 @@ func explain(e *raw.Error, command string) error {
 	if e.Step != entry.StepExec {
 		if slices.Contains(namespaceSteps(), e.Step) {
 			return namespaces.Explain(e)
+		}
+		if e.Step == rootfs.StepPivot && errors.Is(e, unix.EINVAL) {
+			return hint.Errorf("this system runs from its initramfs: change to another root file system with switch_root first",
+				"start the container: %w", e)
 		}
 		return fmt.Errorf("start the container: %w", e)
 	}

@@ -24,7 +24,10 @@ type pins struct {
 	held   []func()
 }
 
-func (e *Engine) pins() *pins { return &pins{engine: e} }
+// pins begins to flush what came before, too, and release waits for that.
+func (e *Engine) pins(ctx context.Context) *pins {
+	return &pins{engine: e, held: []func(){e.flushOld(ctx)}}
+}
 
 func (p *pins) release() {
 	for _, release := range p.held {
@@ -79,6 +82,8 @@ func (e *Engine) countLayers(list []images.Layer, ids []string) error {
 // collect removes the unpacked layers that no image and no container has, and
 // what the dead left half made. It tells how many bytes that were.
 func (e *Engine) collect(ctx context.Context, discard ...string) (freed int64, err error) {
+	defer e.flushOld(ctx)()
+	_ = e.images.Forget(ctx)
 	err = e.stage(ctx, request{Collect: true, Discard: discard}, func(ev event) {
 		for _, n := range ev.Sizes {
 			freed += n

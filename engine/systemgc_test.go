@@ -15,7 +15,7 @@ func TestCollectBesideALoad(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		pins := e.pins()
+		pins := e.pins(t.Context())
 		defer pins.release()
 		list, err := e.images.Layers(img)
 		if err != nil {

@@ -145,7 +145,8 @@ func (s *Store) hasPacked(p *PackedLayer) bool {
 		return true
 	}
 	info, err := os.Lstat(s.blobPath(p.Blob.Digest))
-	return err == nil && info.Size() == p.Blob.Size
+	suspects, suspectErr := s.ledger().Suspects()
+	return err == nil && info.Size() == p.Blob.Size && suspectErr == nil && !suspects[p.Blob.Digest]
 }
 
 // there finds the image where it needn't be made.

@@ -43,7 +43,9 @@ type checking struct {
 	bad   map[string]string // digest: what is wrong with the blob
 	// unfetched says why a blob couldn't be fetched again, by digest.
 	unfetched map[string]string
-	found     Checked
+	// lost are those of the bad that a power cut may have made so.
+	lost  map[string]bool
+	found Checked
 }
 
 func (c *checking) add(object, fact, mended, advice string) {
@@ -70,7 +72,7 @@ const repairAdvice = "nook system check --repair"
 // are read without a lock, so that others work meanwhile; what depends on
 // several files is looked at under it.
 func (s *Store) Check(ctx context.Context, opts CheckOptions) (Checked, error) {
-	c := &checking{store: s, opts: opts, bad: make(map[string]string), unfetched: make(map[string]string)}
+	c := &checking{store: s, opts: opts, bad: make(map[string]string), unfetched: make(map[string]string), lost: make(map[string]bool)}
 	if err := c.blobs(ctx); err != nil {
 		return c.found, fmt.Errorf("check images: %w", err)
 	}
@@ -108,6 +110,7 @@ func (c *checking) blobs(ctx context.Context) error {
 	}
 	add, end := progress(c.opts.Progress, "checking blobs", total)
 	defer end()
+	var right []string
 	for _, entry := range entries {
 		digest := digestPrefix + entry.Name()
 		if checkDigest(digest) != nil {
@@ -121,9 +124,24 @@ func (c *checking) blobs(ctx context.Context) error {
 			return err
 		} else if fact != "" {
 			c.bad[digest] = fact
+		} else {
+			right = append(right, digest)
 		}
 	}
-	return nil
+	return c.suspects(ctx, right)
+}
+
+// suspects tells what of the damage a power cut may have done, and clears the
+// others.
+func (c *checking) suspects(ctx context.Context, right []string) error {
+	suspects, err := c.store.ledger().Suspects()
+	if err != nil || len(suspects) == 0 {
+		return err
+	}
+	for digest := range c.bad {
+		c.lost[digest] = suspects[digest]
+	}
+	return c.store.ledger().Trust(ctx, right...)
 }
 
 // isSmall says whether a blob may be JSON.
@@ -371,7 +389,10 @@ func (c *checking) blob(what string, d Descriptor) string {
 	if err != nil {
 		return what + " " + d.Digest + " is lost"
 	}
-	if fact := c.bad[d.Digest]; fact != "" {
+	switch {
+	case c.bad[d.Digest] != "" && c.lost[d.Digest]:
+		return what + " " + d.Digest + " is damaged: " + wentDown
+	case c.bad[d.Digest] != "":
 		return what + " " + d.Digest + " is damaged"
 	}
 	if info.Size() != d.Size {

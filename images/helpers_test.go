@@ -204,8 +204,9 @@ func files(t testing.TB, s *Store) []string {
 	var names []string
 	err := filepath.WalkDir(s.dir, func(path string, d os.DirEntry, err error) error {
 		if err == nil && !d.IsDir() && d.Name() != lockFile && d.Name() != ballastFile {
-			name, _ := filepath.Rel(s.dir, path)
-			names = append(names, name)
+			if name, _ := filepath.Rel(s.dir, path); !strings.HasPrefix(name, ".unsynced/") {
+				names = append(names, name)
+			}
 		}
 		return err
 	})

@@ -132,10 +132,10 @@ func progress(p Progress, label string, total int64) (func(int64), func()) {
 
 // finish unpacks the images and commits them.
 func (g *staging) finish(ctx context.Context, found []candidate, unpack UnpackFunc) ([]Image, error) {
-	wait := g.sync()
+	wait := g.secure(ctx, found)
 	list, entries, err := g.unpack(ctx, found, unpack)
-	if syncErr := wait(); err == nil {
-		err = syncErr
+	if secureErr := wait(); err == nil {
+		err = secureErr
 	}
 	if err != nil {
 		return nil, err

@@ -88,7 +88,11 @@ func (p *pulling) say(b *incoming, state LayerState) {
 func (p *pulling) claim(ctx context.Context, b *incoming) (*os.File, error) {
 	s := p.store
 	for {
-		if info, err := os.Lstat(s.blobPath(b.desc.Digest)); err == nil && info.Size() == b.desc.Size {
+		have, err := p.have(ctx, b.desc)
+		if err != nil {
+			return nil, err
+		}
+		if have {
 			err := p.adopt(b)
 			if !errors.Is(err, fs.ErrNotExist) {
 				return nil, err
@@ -123,6 +127,19 @@ func (p *pulling) claim(ctx context.Context, b *incoming) (*os.File, error) {
 		_ = f.Close()
 		return os.OpenFile(b.path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	}
+}
+
+// have says whether the store has the blob, and not what a power cut left of it.
+func (p *pulling) have(ctx context.Context, d Descriptor) (bool, error) {
+	info, err := os.Lstat(p.store.blobPath(d.Digest))
+	if err != nil || info.Size() != d.Size {
+		return false, nil //nolint:nilerr // it is fetched
+	}
+	if !p.suspects[d.Digest] {
+		return true, nil
+	}
+	fact, err := p.store.prove(ctx, d)
+	return fact == "", err
 }
 
 // adopt links a blob of the store into the staging directory, where nobody

@@ -113,6 +113,8 @@ type pulling struct {
 	// manifest.
 	index string
 	blobs []*incoming // each once, bottom layer first
+	// suspects are blobs that the disk may have lost.
+	suspects map[string]bool
 }
 
 func (s *Store) pull(ctx context.Context, from Remote, ref Reference, opts PullOptions) (Pulled, error) {
@@ -143,6 +145,9 @@ func (s *Store) pull(ctx context.Context, from Remote, ref Reference, opts PullO
 		return Pulled{}, err
 	}
 	p.plan(c.manifest.Layers)
+	if p.suspects, err = s.ledger().Suspects(); err != nil {
+		return Pulled{}, err
+	}
 	if opts.Begun != nil {
 		opts.Begun()
 	}
@@ -408,12 +413,7 @@ func (p *pulling) bring(ctx context.Context, img Image, layers []Layer) error {
 	if unpackErr != nil {
 		return unpackErr
 	}
-	if err := p.checkPlain(layers); err != nil {
-		return err
-	}
-	// Whoever unpacked has made the layers durable with one syncfs(2): where
-	// the blobs are on the same file system there is nothing left to do here.
-	return p.stage.sync()()
+	return p.checkPlain(layers)
 }
 
 // checkPlain holds layers that aren't packed to their diff ids, also where

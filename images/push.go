@@ -67,6 +67,9 @@ func (s *Store) push(ctx context.Context, to Target, ref Reference, opts PushOpt
 	if err != nil {
 		return Pushed{}, err
 	}
+	if err := s.Prove(ctx, img); err != nil {
+		return Pushed{}, err
+	}
 	p := &pushing{store: s, to: to, opts: opts, from: s.siblings(list, ref)}
 	if err := p.blobs(ctx, m); err != nil {
 		return Pushed{}, err

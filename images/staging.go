@@ -20,8 +20,8 @@ import (
 
 // staging is a directory of the store for blobs on their way in:
 //
-//	stage ──► write… keep… ──► (the caller unpacks) ──► commit: fsync, lock,
-//	                                                    rename, index, unlock
+//	stage ──► write… keep… ──► (the caller unpacks) ──► commit: lock, rename,
+//	                                                    index, unlock
 //	      └──────────────── close, always ───────────────────────┘
 //
 // Until commit nothing outside it has changed, so a kill leaves only the
@@ -32,6 +32,8 @@ type staging struct {
 	unlock func()
 	files  int
 	kept   map[string]string // digest: path
+	// synced are those of the kept that the disk has, or was asked for.
+	synced map[string]bool
 }
 
 // staged is one file in a staging directory, with what it turned out to be.
@@ -66,7 +68,7 @@ func (s *Store) stage(ctx context.Context) (*staging, error) {
 		_ = os.RemoveAll(dir)
 		return nil, err
 	}
-	return &staging{store: s, dir: dir, unlock: release, kept: make(map[string]string)}, nil
+	return &staging{store: s, dir: dir, unlock: release, kept: make(map[string]string), synced: make(map[string]bool)}, nil
 }
 
 // sweep removes what processes left behind that were killed. It does what it
@@ -168,9 +170,17 @@ func (g *staging) pathOf(digest string) string {
 // sync flushes the content of what is kept, in the background: the caller
 // unpacks meanwhile. wait reports when the disk has it all.
 func (g *staging) sync() (wait func() error) {
+	return g.syncSome(func(string) bool { return true })
+}
+
+func (g *staging) syncSome(which func(digest string) bool) (wait func() error) {
 	group := new(errgroup.Group)
 	group.SetLimit(4)
-	for _, path := range g.kept {
+	for digest, path := range g.kept {
+		if !which(digest) {
+			continue
+		}
+		g.synced[digest] = true
 		group.Go(func() error {
 			f, err := os.Open(path)
 			if err != nil {
@@ -187,7 +197,7 @@ func (g *staging) sync() (wait func() error) {
 }
 
 // commit moves what is kept into the store and changes the index, as one
-// step for everybody who looks. The content has been synced before.
+// step for everybody who looks. What wasn't synced before is marked.
 func (g *staging) commit(ctx context.Context, change func(*index) error) error {
 	unlock, err := g.store.lock(ctx)
 	if err != nil {
@@ -199,14 +209,14 @@ func (g *staging) commit(ctx context.Context, change func(*index) error) error {
 		digests = append(digests, digest)
 	}
 	slices.Sort(digests)
-	if err := g.move(digests, change); err != nil {
+	if err := g.move(ctx, digests, change); err != nil {
 		g.store.dropOrphans(digests)
 		return g.full(err)
 	}
 	return nil
 }
 
-func (g *staging) move(digests []string, change func(*index) error) error {
+func (g *staging) move(ctx context.Context, digests []string, change func(*index) error) error {
 	idx, err := g.store.readIndex()
 	if err != nil {
 		return err
@@ -217,17 +227,19 @@ func (g *staging) move(digests []string, change func(*index) error) error {
 	if err := atomicfile.WriteJSON(filepath.Join(g.dir, journalFile), digests, 0o600, atomicfile.Volatile); err != nil {
 		return err
 	}
-	for _, digest := range digests {
-		// One that is there already is replaced by the same content: a
-		// damaged blob is mended by loading its image again.
-		if err := os.Rename(g.kept[digest], g.store.blobPath(digest)); err != nil {
-			return fmt.Errorf("move blob into the store: %w", err)
+	return g.store.ledger().Place(ctx, g.lazy(), g.store.flush, func() error {
+		for _, digest := range digests {
+			// One that is there already is replaced by the same content: a
+			// damaged blob is mended by loading its image again.
+			if err := os.Rename(g.kept[digest], g.store.blobPath(digest)); err != nil {
+				return fmt.Errorf("move blob into the store: %w", err)
+			}
 		}
-	}
-	if err := atomicfile.SyncDir(g.store.path(blobsDir)); err != nil {
-		return err
-	}
-	return g.store.writeIndex(idx)
+		if err := atomicfile.SyncDir(g.store.path(blobsDir)); err != nil {
+			return err
+		}
+		return g.store.writeIndex(idx)
+	})
 }
 
 // dropOrphans removes those of the blobs that the index doesn't refer to. The

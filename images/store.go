@@ -14,6 +14,7 @@
 //	blobs/sha256/HEX    manifests, configs, layers as they came
 //	.lock               held while index.json or blobs/ change
 //	.partial/HEX        what of a blob came from a registry so far: partial.go
+//	.unsynced/          which blobs the disk may not have: lazy.go
 //	.staging/N/         what is on its way in; flock(2) on N/lock while its owner lives
 //
 // What a list of images shows is cached in the annotations of index.json,
@@ -76,6 +77,8 @@ const (
 // any number of processes may have it open.
 type Store struct {
 	dir string
+	// boot is the id of this boot: "" for the kernel's word, another in tests.
+	boot string
 }
 
 // Image is one image of the store.

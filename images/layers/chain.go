@@ -56,6 +56,8 @@ type Store struct {
 	ids IDs
 	// bomb is bombBytes, less in tests.
 	bomb int64
+	// boot is the id of this boot: "" for the kernel's word, another in tests.
+	boot string
 }
 
 // NewStore is the store in dir, which Unpack makes when it is missing, for
@@ -65,7 +67,8 @@ func NewStore(dir string, ids IDs) *Store { return &Store{dir: dir, ids: ids, bo
 // Chain finds the unpacked layers of an image by its diff ids ("sha256:…"),
 // bottom to top. It reads one small file, looks for the layers' directories and
 // works outside of a stage too. The error is ErrNotUnpacked, also where a layer
-// was lost, or ErrOtherIDs with a hint.
+// was lost, or ErrOtherIDs with a hint. What the disk may have lost when the
+// machine went down is among them: see Ready.
 func (s *Store) Chain(diffIDs []string) (Chain, error) {
 	id, err := chainID(diffIDs)
 	if err != nil {

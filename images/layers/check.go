@@ -68,6 +68,10 @@ func (s *Store) Check(ctx context.Context, wanted func() (Keep, error), repair b
 	if err != nil {
 		return c, err
 	}
+	suspects, err := s.ledger().Suspects()
+	if err != nil {
+		return c, err
+	}
 	metas := map[string]Meta{}
 	for _, key := range keys {
 		c.Layers++
@@ -77,7 +81,11 @@ func (s *Store) Check(ctx context.Context, wanted func() (Keep, error), repair b
 			return c, err
 		case err != nil:
 			c.Broken = append(c.Broken, key)
-			c.damage("layer "+key, strings.TrimPrefix(err.Error(), "layer "+key+": "))
+			fact := strings.TrimPrefix(err.Error(), "layer "+key+": ")
+			if suspects[key] {
+				fact += "; " + wentDown
+			}
+			c.damage("layer "+key, fact)
 			continue
 		}
 		metas[key] = meta
@@ -85,7 +93,7 @@ func (s *Store) Check(ctx context.Context, wanted func() (Keep, error), repair b
 			c.garbage("layer "+key, "no image and no container has it")
 		}
 	}
-	if err := s.checkChains(&c, metas, repair, func(id string, chain *Chain) bool {
+	if err := s.checkChains(&c, metas, suspects, repair, func(id string, chain *Chain) bool {
 		return keepErr != nil || keep.Chains[id] || s.allPinned(chain, pinned)
 	}); err != nil {
 		return c, err
@@ -115,7 +123,7 @@ func (s *Store) checkLayer(key string) (Meta, error) {
 	return m, nil
 }
 
-func (s *Store) checkChains(c *Checked, metas map[string]Meta, repair bool, needed func(string, *Chain) bool) error {
+func (s *Store) checkChains(c *Checked, metas map[string]Meta, suspects map[string]bool, repair bool, needed func(string, *Chain) bool) error {
 	entries, err := os.ReadDir(filepath.Join(s.dir, "chains"))
 	if err != nil {
 		return fmt.Errorf("check chains: %w", err)
@@ -134,6 +142,9 @@ func (s *Store) checkChains(c *Checked, metas map[string]Meta, repair bool, need
 				c.garbage("chain "+id, "no image has it")
 			}
 			continue
+		}
+		if suspects[chainName(id)] {
+			fact += "; " + wentDown
 		}
 		c.damage("chain "+printable(id), fact)
 		if !repair {

@@ -59,7 +59,7 @@ func (s *Store) Place(dir string, m Meta) (key string, err error) {
 	var digits [32]byte
 	_, _ = rand.Read(digits[:]) // never returns an error since Go 1.24
 	key = madePrefix + hex.EncodeToString(digits[:])
-	m.Version, m.IDs, m.Made.Boot = version, s.ids, bootID()
+	m.Version, m.IDs, m.Made.Boot = version, s.ids, s.bootID()
 	if err := atomicfile.WriteJSON(filepath.Join(dir, metaFile), m, 0o600, atomicfile.Volatile); err != nil {
 		return "", err
 	}
@@ -73,7 +73,7 @@ func (s *Store) Place(dir string, m Meta) (key string, err error) {
 // boot and that the disk may not have is ErrIncomplete.
 func (s *Store) Meta(key string) (Meta, error) {
 	m, err := s.complete(key)
-	if err == nil && m.Made != nil && m.Made.Boot != "" && m.Made.Boot != bootID() {
+	if err == nil && m.Made != nil && m.Made.Boot != "" && m.Made.Boot != s.bootID() {
 		return m, fmt.Errorf("layer %s: %w: it was not on the disk when the machine went down", key, ErrIncomplete)
 	}
 	return m, err
@@ -138,7 +138,7 @@ func (s *Store) Adopt(ctx context.Context, diffIDs, keys []string) error {
 		return err
 	}
 	defer unlock()
-	return s.writeChain(top, u.chain())
+	return s.writeChain(top, u.chain(), atomicfile.Durable)
 }
 
 // RootOf are the attributes of a layer's root directory as it lies there.
@@ -148,15 +148,6 @@ func RootOf(fsDir string) (*RootAttr, error) {
 		return nil, fmt.Errorf("stat %s: %w", fsDir, err)
 	}
 	return &RootAttr{Mode: st.Mode & 0o7777, UID: st.Uid, GID: st.Gid}, nil
-}
-
-// bootID tells this boot from others; "" where the kernel doesn't say.
-func bootID() string {
-	data, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSpace(string(data))
 }
 
 // Made lists the layers that builds made, with their Meta; damaged ones are

@@ -170,6 +170,7 @@ func (s *Store) Collect(ctx context.Context, wanted func() (Keep, error)) (Colle
 			err = fmt.Errorf("remove layer: %w", removeErr)
 		}
 	}
+	_ = s.ledger().Forget(ctx, s.hasFile) // what isn't forgotten takes room alone
 	return done, err
 }
 

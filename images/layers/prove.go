@@ -42,7 +42,7 @@ func (s *Store) Unpacked(sources []Source) bool {
 	for i := range sources {
 		ids[i] = sources[i].DiffID
 	}
-	c, err := s.Chain(ids)
+	c, err := s.Ready(ids)
 	return err == nil && !s.unproven(c, sources)
 }
 
@@ -76,7 +76,7 @@ func (s *Store) Prove(ctx context.Context, sources []Source, report Report) ([]W
 	if report == nil {
 		report = func(string, int64) {}
 	}
-	u := &unpacking{store: s, sources: sources, report: report}
+	u := &unpacking{store: s, sources: sources, report: report, proving: true}
 	ids := make([]string, len(sources))
 	for i := range sources {
 		ids[i] = sources[i].DiffID
@@ -85,6 +85,7 @@ func (s *Store) Prove(ctx context.Context, sources []Source, report Report) ([]W
 		return nil, err
 	}
 	var all []Wrong
+	var right []*unpacked
 	for i := range sources {
 		if sources[i].Known {
 			continue
@@ -100,9 +101,14 @@ func (s *Store) Prove(ctx context.Context, sources []Source, report Report) ([]W
 		}
 		if wrong != nil {
 			all = append(all, *wrong)
+		} else if u.layers[i].whole {
+			right = append(right, u.layers[i])
 		}
 	}
-	return all, nil
+	if len(right) == 0 {
+		return all, nil
+	}
+	return all, s.trust(ctx, right...)
 }
 
 // proveLayer proves one. Where those below are no help (apart), only the blob of
@@ -137,8 +143,11 @@ func (u *unpacking) proveLayer(ctx context.Context, i int, apart bool) (*Wrong, 
 	}
 	again.layer.describe(&again.meta)
 	fact, err := u.store.compare(ctx, there, again, pending)
-	if err != nil || fact == "" {
+	if err != nil {
 		return nil, err
+	}
+	if there.whole = fact == ""; there.whole {
+		return nil, nil
 	}
 	return &Wrong{Layer: i, Key: there.key, Fact: fact}, nil
 }

@@ -52,6 +52,11 @@ type unpacking struct {
 	sources []Source
 	report  Report
 	layers  []*unpacked // one a source, bottom to top
+	// proving: layers are looked at, and none is unpacked because it is suspect.
+	proving bool
+	// again: some are suspect, and are unpacked once more. Then the disk is
+	// waited for.
+	again bool
 }
 
 // unpacked is one layer of an Unpack: found in the store, or staged.
@@ -68,6 +73,8 @@ type unpacked struct {
 	// unproven says that it isn't unpacked from its blob, and that nobody has
 	// compared that with the diff id yet.
 	unproven bool
+	// whole: Prove compared it with its blob.
+	whole bool
 }
 
 // Unpack brings an image's layers, bottom to top, into the store and records
@@ -83,7 +90,7 @@ func (s *Store) Unpack(ctx context.Context, sources []Source, report Report) (Ch
 	for i, src := range sources {
 		ids[i] = src.DiffID
 	}
-	if c, err := s.Chain(ids); err == nil && !s.unproven(c, sources) || err != nil && !errors.Is(err, ErrNotUnpacked) {
+	if c, err := s.Ready(ids); err == nil && !s.unproven(c, sources) || err != nil && !errors.Is(err, ErrNotUnpacked) {
 		return c, err
 	}
 	if err := s.makeDirs(); err != nil {
@@ -110,7 +117,12 @@ func (u *unpacking) run(ctx context.Context, ids []string) (Chain, error) {
 	if err := u.find(ids); err != nil {
 		return Chain{}, err
 	}
-	if err := u.extract(ctx); err != nil {
+	marked := u.mark(ctx)
+	err := u.extract(ctx)
+	if markErr := marked(); err == nil {
+		err = markErr
+	}
+	if err != nil {
 		return Chain{}, err
 	}
 	for i, l := range u.layers {
@@ -118,27 +130,27 @@ func (u *unpacking) run(ctx context.Context, ids []string) (Chain, error) {
 			return Chain{}, fmt.Errorf("layer %d (%s): %w", i+1, l.meta.DiffID, err)
 		}
 	}
-	if err := u.commit(); err != nil {
-		return Chain{}, err
-	}
 	c := u.chain()
-	return c, u.store.writeChain(u.layers[len(u.layers)-1], c)
+	return c, u.commit(ctx, c)
 }
 
 // writeChain writes a chain in the staging directory of its top layer first,
 // where a sweep finds what a kill leaves.
-func (s *Store) writeChain(top *unpacked, c Chain) error {
+func (s *Store) writeChain(top *unpacked, c Chain, d atomicfile.Durability) error {
 	dir, err := os.MkdirTemp(filepath.Join(s.dir, ".staging"), top.diffHex+"-")
 	if err != nil {
 		return fmt.Errorf("write chain: %w", err)
 	}
 	defer os.RemoveAll(dir)
 	file := filepath.Join(dir, "chain.json")
-	if err := atomicfile.WriteJSON(file, c, 0o600, atomicfile.Durable); err != nil {
+	if err := atomicfile.WriteJSON(file, c, 0o600, d); err != nil {
 		return err
 	}
 	if err := os.Rename(file, s.chainPath(top.chain)); err != nil {
 		return fmt.Errorf("write chain: %w", err)
+	}
+	if d == atomicfile.Volatile {
+		return nil
 	}
 	return atomicfile.SyncDir(filepath.Join(s.dir, "chains"))
 }
@@ -146,6 +158,10 @@ func (s *Store) writeChain(top *unpacked, c Chain) error {
 // find looks what of the image is in the store already.
 func (u *unpacking) find(ids []string) error {
 	firsts := map[string]*unpacked{}
+	suspects, err := u.suspects()
+	if err != nil {
+		return err
+	}
 	for i, id := range ids {
 		chain, err := chainID(ids[:i+1])
 		if err != nil {
@@ -164,6 +180,10 @@ func (u *unpacking) find(ids []string) error {
 			found, err := u.store.complete(key)
 			if errors.Is(err, ErrIncomplete) {
 				continue // commit replaces it
+			}
+			if err == nil && suspects[key] {
+				u.again = true
+				continue
 			}
 			if err != nil {
 				return err
@@ -337,33 +357,6 @@ func ownersBelow(dirs []string) func(layer int, name string) (Owner, bool) {
 		o, ok := read[layer][name]
 		return o, ok && o.Device == ""
 	}
-}
-
-// commit makes the staged layers durable, all with one syncfs(2), and only then
-// gives them their names.
-func (u *unpacking) commit() error {
-	staged := slices.DeleteFunc(slices.Clone(u.layers), func(l *unpacked) bool { return l.staging == "" })
-	if len(staged) == 0 {
-		return nil
-	}
-	f, err := os.Open(u.store.dir)
-	if err != nil {
-		return fmt.Errorf("commit: %w", err)
-	}
-	defer f.Close()
-	if err := unix.Syncfs(int(f.Fd())); err != nil {
-		return entryError(".", u.store.dir, fmt.Errorf("syncfs: %w", err))
-	}
-	for _, l := range staged {
-		if err := u.place(l); err != nil {
-			return fmt.Errorf("commit: %w", err)
-		}
-		l.staging = ""
-	}
-	if err := f.Sync(); err != nil {
-		return fmt.Errorf("commit: %w", err)
-	}
-	return nil
 }
 
 // place gives a staged layer its name. What has it by now is damaged, or find
