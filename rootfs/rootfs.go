@@ -210,6 +210,11 @@ func (r *Root) Enter(p *raw.Program) {
 	p.Call("chroot", unix.SYS_CHROOT, ".")
 }
 
+// StepPivot is the name of the step that changes the root of the mount
+// namespace. The kernel's first root file system can't be left by it: EINVAL
+// (pivot_root(2)).
+const StepPivot = "pivot_root"
+
 // Leave makes the container's root that of the mount namespace and detaches
 // the host's tree, which pivot_root(".", ".") stacks upon it (pivot_root(2),
 // NOTES). pivot_root wants to be called from the root that it replaces.
@@ -217,7 +222,7 @@ func (r *Root) Leave(p *raw.Program) {
 	p.Call("return to the host's root", unix.SYS_FCHDIR, r.old)
 	p.Call("chroot back", unix.SYS_CHROOT, ".")
 	p.Call("enter the new root", unix.SYS_FCHDIR, r.dir)
-	p.Call("pivot_root", unix.SYS_PIVOT_ROOT, ".", ".")
+	p.Call(StepPivot, unix.SYS_PIVOT_ROOT, ".", ".")
 	p.Call("leave the host's root", unix.SYS_UMOUNT2, ".", unix.MNT_DETACH)
 	p.Call("close the host's root", unix.SYS_CLOSE, r.old)
 	p.Call("close the new root", unix.SYS_CLOSE, r.dir)
