@@ -59,16 +59,17 @@ func memoryPart(s settings, w io.Writer) error {
 	return nil
 }
 
-// hugePayloads are images of one file of 2 GiB: one that takes a thousandth of
-// that on its way, and one that takes all.
+// hugePayloads are images of one file: one of letters, of 1 GiB, that packs as
+// programs do, to a third of that, and one of 2 GiB that nothing packs.
 func hugePayloads(s settings) ([]payload, error) {
-	size := int64(2 << 30)
+	size := int64(1 << 30)
 	if s.quick {
-		size = 64 << 20
+		size = 32 << 20
 	}
-	list := []payload{{name: "zeros"}, {name: "noise"}}
-	for i, content := range []io.Reader{zeros{}, rand.NewChaCha8([32]byte{})} {
-		p := &list[i]
+	noise := rand.NewChaCha8([32]byte{})
+	list := []payload{{name: "letters"}, {name: "noise"}}
+	for i, content := range []io.Reader{letters{noise}, noise} {
+		p, size := &list[i], size<<i
 		p.archive = filepath.Join(s.payloadDir(), p.name+".tar")
 		p.what = fmt.Sprintf("1 of %d MB", size/1e6)
 		layer := p.archive + ".layer"
@@ -83,11 +84,15 @@ func hugePayloads(s settings) ([]payload, error) {
 	return list, nil
 }
 
-type zeros struct{}
+// letters are six different ones, in no order: 2.6 bits each.
+type letters struct{ noise io.Reader }
 
-func (zeros) Read(p []byte) (int, error) {
-	clear(p)
-	return len(p), nil
+func (l letters) Read(p []byte) (int, error) {
+	n, err := l.noise.Read(p)
+	for i := range p[:n] {
+		p[i] = 'a' + p[i]%6
+	}
+	return n, err
 }
 
 // writeLayer writes a tar of one file.

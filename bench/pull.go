@@ -13,7 +13,7 @@ import (
 )
 
 // transferRounds are few: each writes gigabytes.
-const transferRounds = 5
+const transferRounds = 3
 
 // pullPart times pulls with all unpacking against podman's.
 func pullPart(s settings, w io.Writer) error {
@@ -48,7 +48,7 @@ func loadPart(s settings, w io.Writer) error {
 
 func transferText(s settings) string {
 	return fmt.Sprintf("%d rounds after 1 that doesn't count. Each has a store of its own, new and empty, on the disk; podman's was used by `podman images` before. "+
-		"nook's ids are mapped, and it syncs what it unpacked before it names it; podman (overlay) writes to the page cache.", transferCount(s))
+		"nook's ids are mapped. Both write to the page cache, podman to its overlay; nook writes down what the disk may not have.", transferCount(s))
 }
 
 func transferCount(s settings) int {
