@@ -30,7 +30,7 @@ const (
 	manyFiles  = 50_000
 	fileSize   = 1 << 10
 	filesInDir = 100
-	fileRounds = 5  // few: each writes and removes many files
+	fileRounds = 5 // few: each writes and removes many files
 )
 
 func newTmpfs(s settings) (tmpfs, error) {
