@@ -93,7 +93,7 @@ func parts() []part {
 		{"start", startPart}, {"detached", detachedPart}, {"exec", execPart}, {"ps", listPart},
 		{"idle", idlePart}, {"logs", followPart}, {"unpack", unpackPart},
 		{"pull", pullPart}, {"load", loadPart}, {"memory", memoryPart}, {"images", imagesPart},
-		{"files", filesPart}, {"layer", layerPart}, {"mount", mountPart}, {"init", initPart},
+		{"files", filesPart}, {"layer", layerPart}, {"mount", mountPart}, {"build", buildPart}, {"init", initPart},
 	}
 }
 
