@@ -40,6 +40,7 @@ test-slow:
 	$(GO) test -tags $(TAGS) -timeout 30m -count 1 -run Debian $(TESTFLAGS) ./integration
 	$(GO) test -tags $(TAGS) -timeout 30m -count 1 -run TestTorture -torture 500 $(TESTFLAGS) ./integration
 	$(GO) test -tags $(TAGS) -timeout 30m -count 1 -run TestStoreTorture -torture.store 300 $(TESTFLAGS) ./integration
+	$(GO) test -tags $(TAGS) -timeout 30m -count 1 -run TestBuildTorture -torture.build 100 $(TESTFLAGS) ./integration
 	$(GO) test -tags $(TAGS) -timeout 30m -count 1 -run TestVolumeTorture -torture.volumes 100 $(TESTFLAGS) ./integration
 	$(GO) test -tags $(TAGS) -timeout 30m -count 1 -run TestBuildCorpusBuildah -corpus.buildah $(TESTFLAGS) ./integration
 	$(GO) test -tags $(TAGS) -timeout 30m -count 1 -run TestBuildReal -build.real $(TESTFLAGS) ./integration
