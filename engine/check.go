@@ -87,7 +87,11 @@ func (e *Engine) Check(ctx context.Context, o CheckOptions) (*Checked, error) {
 // those again.
 func (e *Engine) repair(ctx context.Context, out *Checked, unpacked layers.Checked, mine checkedContainers) error {
 	mine.fixNames(e)
-	discard := slices.DeleteFunc(unpacked.Broken, func(key string) bool { return mine.running[key] })
+	last, err := e.lastOfTheirKind(ctx, mine)
+	if err != nil {
+		return err
+	}
+	discard := slices.DeleteFunc(unpacked.Broken, func(key string) bool { return mine.running[key] || last[key] })
 	if unpacked.Garbage || len(discard) > 0 || mine.garbage {
 		if _, err := e.List(ctx, ListOptions{All: true}); err != nil { // which sweeps
 			return err
@@ -108,6 +112,9 @@ func (e *Engine) repair(ctx context.Context, out *Checked, unpacked layers.Check
 		case mine.running[key]:
 			f.Advice = "stop the containers that use it, and repair again"
 			continue
+		case last[key] && !f.Garbage:
+			f.Advice = "its image is gone, so it was left as it is: nook cp saves what its containers wrote, nook rm removes them"
+			continue
 		case f.Garbage:
 			f.Mended = "removed"
 		case len(e.layers.Missing([]string{key})) == 0:
@@ -127,6 +134,38 @@ func (e *Engine) repair(ctx context.Context, out *Checked, unpacked layers.Check
 	}
 	out.Findings = append(append(append(out.Findings, unpacked.Findings...), mine.findings...), again...)
 	return nil
+}
+
+// lastOfTheirKind are the layers that containers need and no image has any more:
+// removed, they would be lost for good.
+func (e *Engine) lastOfTheirKind(ctx context.Context, mine checkedContainers) (map[string]bool, error) {
+	last := map[string]bool{}
+	for _, keys := range mine.lost {
+		for _, key := range keys {
+			last[key] = true
+		}
+	}
+	if len(last) == 0 {
+		return last, nil
+	}
+	list, err := e.images.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, img := range list {
+		cfg, err := e.images.Config(img)
+		if err != nil {
+			return nil, err
+		}
+		keys, err := layers.Keys(cfg.RootFS.DiffIDs)
+		if err != nil {
+			return nil, err
+		}
+		for _, key := range keys {
+			delete(last, key)
+		}
+	}
+	return last, nil
 }
 
 // unpackLost unpacks the images that aren't, once something was found.

@@ -120,6 +120,19 @@ func (s *Store) Dirs(c Chain) []string {
 	return dirs
 }
 
+// Keys are those that the layers of an image may have here, unpacked or not.
+func Keys(diffIDs []string) ([]string, error) {
+	var keys []string
+	for i, id := range diffIDs {
+		chain, err := chainID(diffIDs[:i+1])
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, strings.TrimPrefix(id, "sha256:"), "chain-"+chain)
+	}
+	return keys, nil
+}
+
 func (s *Store) checkIDs(theirs IDs) error {
 	if theirs == s.ids {
 		return nil
