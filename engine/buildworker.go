@@ -271,6 +271,12 @@ func (e *Engine) removeTrees(ctx context.Context, dirs ...string) error {
 
 // sweepBuilds removes the steps of builds that were killed.
 func (e *Engine) sweepBuilds(ctx context.Context) error {
+	return e.deadSteps(ctx, func(dirs []string) error { return e.removeTrees(ctx, dirs...) })
+}
+
+// deadSteps calls f with the directories of steps whose builds were killed,
+// locked, if there are any.
+func (e *Engine) deadSteps(ctx context.Context, f func(dirs []string) error) error {
 	parent := filepath.Join(buildDir(e.root), ".staging")
 	entries, err := os.ReadDir(parent)
 	if errors.Is(err, os.ErrNotExist) {
@@ -315,5 +321,8 @@ func (e *Engine) sweepBuilds(ctx context.Context) error {
 			unlock()
 		})
 	}
-	return e.removeTrees(ctx, gone...)
+	if len(gone) == 0 {
+		return nil
+	}
+	return f(gone)
 }

@@ -69,6 +69,11 @@ func (e *Engine) Check(ctx context.Context, o CheckOptions) (*Checked, error) {
 	if err != nil {
 		return out, err
 	}
+	steps, err := e.checkBuilds(ctx, o.Repair)
+	out.Findings = append(out.Findings, steps...)
+	if err != nil {
+		return out, err
+	}
 	kept, err := e.checkVolumes(ctx)
 	if err != nil {
 		return out, err
