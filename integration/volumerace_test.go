@@ -2,8 +2,10 @@ package integration
 
 import (
 	"flag"
+	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -101,4 +103,38 @@ func swapped(t *testing.T, h *host, honest, lie, target string, mount []string) 
 		}
 	}
 	t.Logf("%d saw their file, %d were refused", read, refused)
+}
+
+// TestBindOfASocket: who listens on the host is reached by the same file.
+func TestBindOfASocket(t *testing.T) {
+	testenv.Need(t, "busybox", testenv.BusyboxStatic)
+	busybox := filepath.Join(shared(t), "busybox.tar")
+	writeImage(t, busybox, func(*testimage.Image) {})
+	eachMode(t, func(t *testing.T, m mode) {
+		h := newTestHost(t, m)
+		h.run(t, "nook", "load", "-q", "-i", busybox)
+		path := filepath.Join(h.dir, "s")
+		listener, err := (&net.ListenConfig{}).Listen(t.Context(), "unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer listener.Close()
+		if err := os.Chmod(path, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		var st unix.Stat_t
+		if err := unix.Lstat(path, &st); err != nil {
+			t.Fatal(err)
+		}
+		for _, mount := range [][]string{{"-v", path + ":/run/s:ro"}, {"--mount", "type=bind,src=" + path + ",dst=/s"}} {
+			inside := "/s"
+			if mount[0] == "-v" {
+				inside = "/run/s"
+			}
+			argv := append(append([]string{"run", "--rm"}, mount...), "busybox", "sh", "-c", "test -S "+inside+" && stat -c %i "+inside)
+			if got, want := strings.TrimSpace(h.run(t, "nook", argv...)), strconv.FormatUint(st.Ino, 10); got != want {
+				t.Errorf("%v: %q, want the inode %s", mount, got, want)
+			}
+		}
+	})
 }
