@@ -312,11 +312,16 @@ func (e *ends) terminal() *os.File {
 	return t
 }
 
+// closeInside closes all that the process has copies of. While one end of the
+// terminal's socket is open here, its other end waits for a process that died.
 func (e *ends) closeInside() {
 	for _, f := range e.inside {
 		_ = f.Close()
 	}
-	e.inside = nil
+	for _, fd := range e.fds {
+		_ = unix.Close(fd)
+	}
+	e.inside, e.fds = nil, nil
 }
 
 // taken leaves the outside ends to who uses them.
@@ -326,9 +331,6 @@ func (e *ends) close() {
 	e.closeInside()
 	for _, f := range e.outside {
 		_ = f.Close()
-	}
-	for _, fd := range e.fds {
-		_ = unix.Close(fd)
 	}
 	if e.tty != nil {
 		_ = e.tty.Close()
