@@ -108,7 +108,8 @@ func flush(dir *os.File) error {
 		if err == nil && (d.IsDir() || d.Type().IsRegular()) {
 			files = append(files, path)
 		}
-		if len(files) > fewFiles {
+		// An image may be as deep as a path can be, and here it lies deeper.
+		if len(files) > fewFiles || len(path) >= unix.PathMax {
 			return errMany
 		}
 		return err

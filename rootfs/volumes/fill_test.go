@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"nook/internal/atomicfile"
@@ -75,6 +76,36 @@ func TestFillOnceWithFewAndManyFiles(t *testing.T) {
 }
 
 // TestKilledFillIsDoneAgainOrEnded: before the copy was whole and after.
+func TestFillWithPathsThatAreTooLongHere(t *testing.T) {
+	s := newStore(t)
+	mustCreate(t, s, Volume{Name: "deep"})
+	from := seed(t, 1)
+	const depth = 25
+	at, err := os.OpenRoot(from.Name())
+	for range depth {
+		name := strings.Repeat("d", 200)
+		if err == nil {
+			err = at.Mkdir(name, 0o755)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		below, err := at.OpenRoot(name)
+		_ = at.Close()
+		if at = below; err != nil {
+			t.Fatal(err)
+		}
+	}
+	defer at.Close()
+	if err := at.WriteFile("file", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Fill(context.Background(), "deep", from, atomicfile.Durable, nil); err != nil {
+		t.Fatal(err)
+	}
+	s.mustHave(t, "deep", 1)
+}
+
 func TestKilledFillIsDoneAgainOrEnded(t *testing.T) {
 	s := newStore(t)
 	mustCreate(t, s, Volume{Name: "half"})
