@@ -110,12 +110,13 @@ func (c *checking) blobs(ctx context.Context) error {
 	}
 	add, end := progress(c.opts.Progress, "checking blobs", total)
 	defer end()
-	var right []string
+	var right, all []string
 	for _, entry := range entries {
 		digest := digestPrefix + entry.Name()
 		if checkDigest(digest) != nil {
 			continue // told of later
 		}
+		all = append(all, digest)
 		c.found.Blobs++
 		if c.opts.Quick && !isSmall(entry) {
 			continue
@@ -126,6 +127,11 @@ func (c *checking) blobs(ctx context.Context) error {
 			c.bad[digest] = fact
 		} else {
 			right = append(right, digest)
+		}
+	}
+	if c.opts.Repair {
+		if err := c.store.ledger().Mend(ctx, func() ([]string, error) { return all, nil }); err != nil {
+			return err
 		}
 	}
 	return c.suspects(ctx, right)
@@ -141,7 +147,8 @@ func (c *checking) suspects(ctx context.Context, right []string) error {
 	for digest := range c.bad {
 		c.lost[digest] = suspects[digest]
 	}
-	return c.store.ledger().Trust(ctx, right...)
+	_ = c.store.ledger().Trust(ctx, right...) // a store that is full or read-only: they are hashed again
+	return nil
 }
 
 // isSmall says whether a blob may be JSON.

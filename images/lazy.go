@@ -140,5 +140,6 @@ func (s *Store) prove(ctx context.Context, d Descriptor) (fact string, err error
 	if fact != "" {
 		return "has other content", nil
 	}
-	return "", s.ledger().Trust(ctx, d.Digest)
+	_ = s.ledger().Trust(ctx, d.Digest) // a store that is full or read-only: it is hashed again
+	return "", nil
 }

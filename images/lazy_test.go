@@ -169,3 +169,41 @@ func TestCheckOfWhatThePowerCutTook(t *testing.T) {
 		t.Errorf("got %q, want that the machine went down", said)
 	}
 }
+
+// A mark that can't be struck off is no reason to refuse what is whole.
+func TestProveWhereTheLedgerCantBeWritten(t *testing.T) {
+	s := newStore(t)
+	img := loadImage(t, s, small())
+	lock := s.path(".unsynced/lock")
+	if err := os.Remove(lock); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(lock, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	after := rebooted(s, "after")
+	if err := after.Prove(t.Context(), img); err != nil {
+		t.Error(err)
+	}
+	if _, err := after.Check(t.Context(), CheckOptions{}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRepairOfAGarbageLedger(t *testing.T) {
+	s := newStore(t)
+	img := loadImage(t, s, small())
+	after := rebooted(s, "after")
+	if err := os.WriteFile(s.path(".unsynced/before.json"), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := after.Check(t.Context(), CheckOptions{Repair: true}); err != nil {
+		t.Fatal(err)
+	}
+	if err := after.Prove(t.Context(), img); err != nil {
+		t.Error(err)
+	}
+	if suspects, err := after.ledger().Suspects(); err != nil || len(suspects) > 0 {
+		t.Errorf("got %v, %v, want none: all were hashed", suspects, err)
+	}
+}

@@ -68,6 +68,11 @@ func (s *Store) Check(ctx context.Context, wanted func() (Keep, error), repair b
 	if err != nil {
 		return c, err
 	}
+	if repair {
+		if err := s.ledger().Mend(ctx, s.placed); err != nil {
+			return c, err
+		}
+	}
 	suspects, err := s.ledger().Suspects()
 	if err != nil {
 		return c, err

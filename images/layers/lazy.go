@@ -75,6 +75,19 @@ func (s *Store) hasFile(name string) bool {
 // chainName is a chain's name in the ledger: its path in the store.
 func chainName(hexID string) string { return filepath.Join("chains", hexID+".json") }
 
+// placed are the names of all that may be in the ledger.
+func (s *Store) placed() ([]string, error) {
+	names, err := s.keys()
+	if err != nil {
+		return nil, err
+	}
+	chains, err := os.ReadDir(filepath.Join(s.dir, "chains"))
+	for _, entry := range chains {
+		names = append(names, filepath.Join("chains", entry.Name()))
+	}
+	return names, err
+}
+
 func (u *unpacking) suspects() (map[string]bool, error) {
 	if u.proving {
 		return nil, nil

@@ -30,6 +30,7 @@ import (
 	"time"
 
 	"nook/internal/atomicfile"
+	"nook/internal/hint"
 	"nook/internal/lockfile"
 )
 
@@ -128,9 +129,54 @@ func (l Ledger) read(boot string) (marks, error) {
 		return nil, fmt.Errorf("read what was not synced: %w", err)
 	}
 	if err := json.Unmarshal(data, &m); err != nil {
-		return nil, fmt.Errorf("read what was not synced: %s: %w", l.path(boot), err)
+		return nil, hint.Wrap(fmt.Errorf("read what was not synced: %s: %w", l.path(boot), err), "nook system check --repair")
 	}
 	return m, nil
+}
+
+// Mend marks all names, those of what exists, in place of a file that is
+// garbage: any of them may have stood there.
+func (l Ledger) Mend(ctx context.Context, all func() ([]string, error)) error {
+	entries, err := os.ReadDir(l.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read what was not synced: %w", err)
+	}
+	for _, entry := range entries {
+		boot, ok := strings.CutSuffix(entry.Name(), suffix)
+		if !ok || strings.HasPrefix(boot, ".") {
+			continue
+		}
+		if _, err := l.read(boot); err == nil {
+			continue
+		}
+		if err := l.mend(ctx, boot, all); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l Ledger) mend(ctx context.Context, boot string, all func() ([]string, error)) error {
+	unlock, err := l.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if _, err := l.read(boot); err == nil {
+		return nil
+	}
+	names, err := all()
+	if err != nil {
+		return err
+	}
+	m := make(marks)
+	for _, name := range names {
+		m[name] = time.Now().Unix()
+	}
+	return l.write(boot, m)
 }
 
 // write replaces the file of a boot; one without names goes, and may come back

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"nook/internal/hint"
 )
 
 func suspects(t *testing.T, l Ledger) []string {
@@ -169,5 +171,24 @@ func TestForgetWhatIsGone(t *testing.T) {
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
 		t.Errorf("got %v, %v, want the lock alone", left, err)
+	}
+}
+
+func TestMendMarksAllInPlaceOfGarbage(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "u")
+	place(t, Open(dir, "whole"), "a")
+	place(t, Open(dir, "cut"), "b")
+	if err := os.WriteFile(filepath.Join(dir, "cut.json"), []byte{0, 0}, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l := Open(dir, "one")
+	if _, err := l.Suspects(); hint.Of(err) == "" {
+		t.Errorf("got %v, want an error that says what to do", err)
+	}
+	if err := l.Mend(context.Background(), func() ([]string, error) { return []string{"b", "c"}, nil }); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := suspects(t, l), []string{"a", "b", "c"}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }
