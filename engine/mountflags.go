@@ -227,8 +227,11 @@ func (m *mountFlag) field(key, value, field string) (err error) {
 		m.NoCopy = flag()
 	case "volume-subpath":
 		m.Subpath = value
-		if value == "" {
+		switch {
+		case value == "":
 			err = fmt.Errorf("%s: volume-subpath is empty", m.typed)
+		case !filepath.IsLocal(value):
+			err = hint.Errorf("leave out what leads up or to the root", "%s: subpath must be a relative path within the volume", m.typed)
 		}
 	case "volume-label":
 		m.labels = with(m.labels, value)

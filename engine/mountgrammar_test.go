@@ -62,6 +62,8 @@ func TestDockersGrammar(t *testing.T) {
 		{mount, "dst=/x,readonly=", "invalid value for readonly: "}, {mount, "dst=/x,readonly= true", "invalid value for readonly:  true"},
 		{mount, "dst=/x,ro=no", "invalid value for ro: no"}, {mount, "dst=/x,volume-nocopy=no", "invalid value for volume-nocopy: no"},
 		{mount, "src=/a,dst=/x", "invalid volume name"}, {mount, "type=bind,dst=/x", "Source must not be empty"}, {mount, "type=tmpfs,src=a,dst=/x", "must not be specified"},
+		{mount, "src=name,dst=/x,volume-subpath=/a", "relative path within the volume"},
+		{mount, "src=name,dst=/x,volume-subpath=a/../../b", "relative path within the volume"},
 		{mount, "dst=x", "must be absolute"}, {mount, "dst=/", "can't be /"}, {mount, "dst=/x,volume-subpath=a", "anonymous volumes"},
 		{mount, "src=name,dst=/x,volume-driver=nfs", `volume driver "nfs"`}, {mount, "type=image,src=busybox,dst=/x", `mount type "image" is not known`},
 		{mount, "type=npipe,src=a,dst=/x", `mount type "npipe" is not known`}, {mount, "type=cluster,src=a,dst=/x", `mount type "cluster" is not known`},

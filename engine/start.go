@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -205,6 +206,10 @@ func (s *started) explain(rep raw.Report) error {
 // ENOSPC too.
 func namespaceSteps() []string { return []string{pid1.StepNamespaces, monitor.StepFork} }
 
+// idSteps are how those begin that take an id which the user chose. The kernel
+// says EINVAL to one that the user namespace doesn't map.
+func idSteps() []string { return []string{"mount a tmpfs on ", "change the owner of ", "set the user"} }
+
 func explain(e *raw.Error, command string) error {
 	if e.Step != entry.StepExec {
 		if slices.Contains(namespaceSteps(), e.Step) {
@@ -212,6 +217,10 @@ func explain(e *raw.Error, command string) error {
 		}
 		if e.Step == rootfs.StepPivot && errors.Is(e, unix.EINVAL) {
 			return hint.Errorf("this system runs from its initramfs: change to another root file system with switch_root first",
+				"start the container: %w", e)
+		}
+		if errors.Is(e, unix.EINVAL) && slices.ContainsFunc(idSteps(), func(s string) bool { return strings.HasPrefix(e.Step, s) }) {
+			return hint.Errorf("is its uid or gid one that the container has? nook info tells which; with single ids it is its user's alone",
 				"start the container: %w", e)
 		}
 		return fmt.Errorf("start the container: %w", e)
