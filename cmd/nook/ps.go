@@ -162,7 +162,7 @@ func usesSize(template string) bool {
 }
 
 func newPsRow(c engine.Summary, whole bool, now time.Time) psRow {
-	command, mounts := c.Command, []string{}
+	command, mounts, volumes := c.Command, []string{}, 0
 	shorten := ellipsis
 	if whole {
 		shorten = func(text string, _ int) string { return text }
@@ -173,6 +173,7 @@ func newPsRow(c engine.Summary, whole bool, now time.Time) psRow {
 			mounts = append(mounts, shorten(m.Source, 15))
 		case "volume":
 			mounts = append(mounts, shorten(m.Name, 15))
+			volumes++
 		}
 	}
 	row := psRow{
@@ -180,7 +181,7 @@ func newPsRow(c engine.Summary, whole bool, now time.Time) psRow {
 		CreatedAt:    c.Created.In(now.Location()).Format("2006-01-02 15:04:05 -0700 MST"),
 		ID:           shortID(c.ID, whole),
 		Image:        imageText(c, whole),
-		LocalVolumes: "0",
+		LocalVolumes: strconv.Itoa(volumes),
 		Mounts:       strings.Join(mounts, ","),
 		Names:        c.Name,
 		Networks:     c.Network,

@@ -102,7 +102,12 @@ type volumeRow struct {
 	Name       string
 	Scope      string
 	labels     map[string]string
+	unknown
 }
+
+// unknown are docker's columns that a list of volumes doesn't have: those of a
+// cluster, and what system df -v counts.
+type unknown struct{ Availability, Group, Links, Size, Status string }
 
 // Label gives a label's value.
 func (r volumeRow) Label(name string) string { return r.labels[name] }
@@ -116,6 +121,7 @@ func (volumeHeaders) Label(name string) string { return name }
 func volumeColumns() volumeHeaders {
 	return volumeHeaders{
 		"Driver": "DRIVER", "Labels": "LABELS", "Mountpoint": "MOUNTPOINT", "Name": "VOLUME NAME", "Scope": "SCOPE",
+		"Availability": "AVAILABILITY", "Group": "GROUP", "Links": "LINKS", "Size": "SIZE", "Status": "STATUS",
 	}
 }
 
@@ -136,7 +142,10 @@ func (s *shell) volumeList(c *cli.Context) error {
 		list, damage := nook.Volumes(ctx, filter)
 		rows := make([]volumeRow, 0, len(list))
 		for _, v := range list {
-			row := volumeRow{Driver: v.Driver, Mountpoint: v.Mountpoint, Name: v.Name, Scope: "local", labels: v.Labels}
+			row := volumeRow{
+				Driver: v.Driver, Mountpoint: v.Mountpoint, Name: v.Name, Scope: "local", labels: v.Labels,
+				unknown: unknown{"N/A", "N/A", "N/A", "N/A", "N/A"},
+			}
 			var labels []string
 			for key, value := range v.Labels {
 				labels = append(labels, key+"="+value)

@@ -64,12 +64,14 @@ func keptVolumes() []engine.VolumeInfo {
 }
 
 func TestVolumeList(t *testing.T) {
+	const unknown = `"Availability":"N/A","Group":"N/A","Links":"N/A","Size":"N/A","Status":"N/A"}`
 	for args, want := range map[string]string{
 		"ls":    "DRIVER    VOLUME NAME\nlocal     db\nlocal     web\n",
 		"ls -q": "db\nweb\n",
 		"list --format {{.Name}}={{.Labels}}={{\"a\"|.Label}}": "db=a=1,b=2=1\nweb==\n",
-		"ls --format json": `{"Driver":"local","Labels":"a=1,b=2","Mountpoint":"/v/db","Name":"db","Scope":"local"}` + "\n" +
-			`{"Driver":"local","Labels":"","Mountpoint":"/v/web","Name":"web","Scope":"local"}` + "\n",
+		"ls --format json": `{"Driver":"local","Labels":"a=1,b=2","Mountpoint":"/v/db","Name":"db","Scope":"local",` + unknown + "\n" +
+			`{"Driver":"local","Labels":"","Mountpoint":"/v/web","Name":"web","Scope":"local",` + unknown + "\n",
+		"ls --format {{.Name}}:{{.Links}}:{{.Status}}": "db:N/A:N/A\nweb:N/A:N/A\n",
 	} {
 		f := &fake{}
 		f.volumes = keptVolumes()
