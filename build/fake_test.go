@@ -170,11 +170,11 @@ func (f *fake) Run(ctx context.Context, below State, spec RunSpec, out io.Writer
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	words := strings.Fields(line)
-	switch words[0] {
-	case "fail":
+	switch {
+	case len(words) > 0 && words[0] == "fail":
 		fmt.Fprintf(out, "one\ntwo\n%s\n", line)
 		return State{}, &ExitError{Args: spec.Args, Code: 3}
-	case "write":
+	case len(words) > 1 && words[0] == "write":
 		return f.layer(below, map[string]string{words[1]: strings.Join(words[2:], " ")}), nil
 	}
 	return f.layer(below, map[string]string{"/ran": line}), nil

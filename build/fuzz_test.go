@@ -15,6 +15,7 @@ import (
 func FuzzBuild(f *testing.F) {
 	for _, seed := range []string{
 		"FROM base\nRUN write /a b\nCOPY a /",
+		"FROM base\nRUN write\nRUN  ",
 		"ARG B=base\nFROM $B AS x\nARG TARGETOS\nENV A=${TARGETOS:-x} B=$A\nRUN fail\nFROM x",
 		"FROM base AS x\nCOPY --from=y a b\nFROM base AS y\nCOPY --from=x a b",
 		"FROM base AS x\nONBUILD COPY --from=y /ran /\nFROM x AS y\nFROM y",
