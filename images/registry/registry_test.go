@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -229,10 +230,9 @@ func TestBlobThatStalls(t *testing.T) {
 func TestStatusesInTurn(t *testing.T) {
 	w := newWorld(t)
 	digest := w.AddManifest("app", "1", testregistry.TypeManifest, []byte("{}"))
-	turn := 0
+	var turn atomic.Int32 // a request whose connection broke may still be read
 	w.Lie = func(rw http.ResponseWriter, _ *http.Request) bool {
-		turn++
-		switch turn {
+		switch turn.Add(1) {
 		case 1:
 			rw.Header().Set("Retry-After", "7")
 			testregistry.Fail(rw, http.StatusTooManyRequests, "TOOMANYREQUESTS", "slow down")
