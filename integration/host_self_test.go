@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"io"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -38,9 +39,16 @@ func TestHostSeesWhatIsLeft(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			out, err := cmd.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
+			// Start returns when the exec closed its pipe, and the kernel sets the
+			// new image's environment only after that: an answer is from later.
+			echoed(t, in, out)
 			sees(t, h, what)
 			_ = in.Close()
 			_ = cmd.Wait()
@@ -55,6 +63,17 @@ func TestHostSeesWhatIsLeft(t *testing.T) {
 		defer func() { _ = exec.Command("umount", dir).Run() }()
 		sees(t, h, "mount: ")
 	})
+}
+
+// echoed returns when the cat at the other ends has given a line back.
+func echoed(t *testing.T, in io.Writer, out io.Reader) {
+	t.Helper()
+	if _, err := io.WriteString(in, "there\n"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(out, make([]byte, len("there\n"))); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func sees(t *testing.T, h *host, wanted ...string) {
