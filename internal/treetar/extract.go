@@ -19,7 +19,8 @@ type Options struct {
 	// Owner gives the owner of an entry; nil leaves everything to whom the
 	// caller is, which is what one without privileges can do.
 	Owner func(Owned) Owned
-	// Privileges takes set-id bits, capabilities and ACLs over.
+	// Privileges takes set-id bits, capabilities and ACLs over, the bits of a
+	// file only if its owner could be set.
 	Privileges bool
 	// Rename puts To in the place of From, the first component of names; "."
 	// is the stream's top itself. Both "" renames nothing.

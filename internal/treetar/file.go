@@ -108,10 +108,11 @@ func writeAll(fd int, data []byte, offset int64) error {
 // attributes sets what a stream says of an open file: the owner first, since
 // chown(2) clears set-id bits and capabilities.
 func (e *extraction) attributes(fd int, h *tar.Header) error {
-	if err := e.chown(h, func(o Owned) error { return unix.Fchown(fd, int(o.UID), int(o.GID)) }); err != nil {
+	theirs, err := e.chown(h, func(o Owned) error { return unix.Fchown(fd, int(o.UID), int(o.GID)) })
+	if err != nil {
 		return err
 	}
-	if err := unix.Fchmod(fd, e.mode(h)); err != nil {
+	if err := unix.Fchmod(fd, e.mode(h, theirs)); err != nil {
 		return call("chmod", err)
 	}
 	for record, value := range h.PAXRecords {
@@ -136,7 +137,7 @@ func (e *extraction) attributes(fd int, h *tar.Header) error {
 
 // attributesAt is attributes for what can't be opened.
 func (e *extraction) attributesAt(dirfd int, base string, h *tar.Header) error {
-	err := e.chown(h, func(o Owned) error {
+	theirs, err := e.chown(h, func(o Owned) error {
 		return unix.Fchownat(dirfd, base, int(o.UID), int(o.GID), unix.AT_SYMLINK_NOFOLLOW)
 	})
 	if err != nil {
@@ -150,30 +151,34 @@ func (e *extraction) attributesAt(dirfd int, base string, h *tar.Header) error {
 			return call("open", err)
 		}
 		defer unix.Close(fd)
-		if err := unix.Fchmod(fd, e.mode(h)); err != nil {
+		if err := unix.Fchmod(fd, e.mode(h, theirs)); err != nil {
 			return call("chmod", err)
 		}
 	}
 	return call("utimensat", unix.UtimesNanoAt(dirfd, base, times(h), unix.AT_SYMLINK_NOFOLLOW))
 }
 
-func (e *extraction) chown(h *tar.Header, set func(Owned) error) error {
+// chown gives an entry its owner; theirs is false when that is none that exists
+// here, and the entry is the caller's.
+func (e *extraction) chown(h *tar.Header, set func(Owned) error) (theirs bool, err error) {
 	if e.o.Owner == nil {
-		return nil
+		return true, nil
 	}
 	o := e.o.Owner(Owned{uint32(h.Uid), uint32(h.Gid)})
-	err := set(o)
+	err = set(o)
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EPERM) {
 		e.note("owner", "%s: its owner %d:%d is none that can be set here", Printable(h.Name), o.UID, o.GID)
-		return nil
+		return false, nil
 	}
-	return call("chown", err)
+	return true, call("chown", err)
 }
 
-func (e *extraction) mode(h *tar.Header) uint32 {
+// mode is that of an entry. Set-id bits of another owner's file would give who
+// runs it the caller's ids; a directory's only say whose its new files are.
+func (e *extraction) mode(h *tar.Header, theirs bool) uint32 {
 	const setIDs = unix.S_ISUID | unix.S_ISGID
 	mode := uint32(h.Mode) & 0o7777
-	if !e.o.Privileges {
+	if !e.o.Privileges || !theirs && h.Typeflag != tar.TypeDir {
 		mode &^= setIDs
 	}
 	return mode

@@ -264,6 +264,38 @@ func TestSetIDBitsNeedPrivileges(t *testing.T) {
 	}
 }
 
+// TestSetIDBitsNeedTheirOwner: with the caller's ids in place of ids that don't
+// exist here, they would be rights that nobody gave.
+func TestSetIDBitsNeedTheirOwner(t *testing.T) {
+	const setIDs = fs.ModeSetuid | fs.ModeSetgid
+	ours := Owned{uint32(os.Getuid()), uint32(os.Getgid())}
+	for name, tc := range map[string]struct {
+		owner     Owned
+		file, dir fs.FileMode
+	}{
+		"ours":      {ours, setIDs, fs.ModeSetgid},
+		"another's": {Owned{ours.UID + 1, ours.GID + 1}, 0, fs.ModeSetgid},
+	} {
+		from, to := made(t, "echo x >x; chmod 6755 x; mkdir d; chmod 2755 d"), t.TempDir()
+		var notes []string
+		o := Options{
+			Privileges: true, Note: func(text string) { notes = append(notes, text) },
+			Owner: func(Owned) Owned { return tc.owner },
+		}
+		if _, err := Extract(t.Context(), bytes.NewReader(stream(t, from, ".")), open(t, to, 0), o); err != nil {
+			t.Fatal(err)
+		}
+		for file, want := range map[string]fs.FileMode{"x": tc.file, "d": tc.dir} {
+			if info, err := os.Stat(filepath.Join(to, file)); err != nil || info.Mode()&setIDs != want {
+				t.Errorf("%s, %s: %v, %v; want %v", name, file, info.Mode(), err, want)
+			}
+		}
+		if told := len(notes) > 0; told == (tc.owner == ours) {
+			t.Errorf("%s: notes %q", name, notes)
+		}
+	}
+}
+
 func TestCutOffStreamLeavesNoPartOfAFile(t *testing.T) {
 	from, to := made(t, "echo first >1; dd if=/dev/urandom of=2 bs=1M count=1 2>/dev/null"), t.TempDir()
 	whole := stream(t, from, ".")
