@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"nook/internal/testenv"
 )
 
 // times are the wall times of one contestant.
@@ -108,6 +110,7 @@ func partNames() []string {
 // measure runs the parts and writes the page, a part at once.
 func measure(s settings, w io.Writer) error {
 	heading(w, s)
+	defer func() { _ = testenv.RemoveAll(s.stores()) }()
 	for _, p := range parts() {
 		if only := s.parts(); only != nil && !slices.Contains(only, p.name) {
 			continue

@@ -1,15 +1,12 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"time"
-
-	"nook/internal/testenv"
 )
 
 // transferRounds are few: each writes gigabytes.
@@ -60,16 +57,14 @@ func transferCount(s settings) int {
 
 // transfers times both for each image and writes the table and the bars.
 func transfers(s settings, w io.Writer, list []payload, nook, podman func(payload) []string) error {
-	stores := filepath.Join(s.own(), "stores")
-	if err := os.MkdirAll(stores, 0o755); err != nil {
+	if err := os.MkdirAll(s.stores(), 0o755); err != nil {
 		return err
 	}
-	defer func() { _ = testenv.RemoveAll(stores) }()
 	defer endPause()
 	fmt.Fprint(w, "| | layers | nook, median ms | least | most | podman, median ms | least | most | times as fast |\n|---|---|---:|---:|---:|---:|---:|---:|---:|\n")
 	bars := map[float64][]figure{}
 	for _, p := range list {
-		ours, theirs, err := transfer(s, stores, p, nook(p), podman(p))
+		ours, theirs, err := transfer(s, p, nook(p), podman(p))
 		if err != nil {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
@@ -91,15 +86,18 @@ func spread(t times) string {
 	return fmt.Sprintf("%.0f | %.0f | %.0f", ms(t.median()), ms(least), ms(most))
 }
 
-// transfer times both in turns. A store stays until all rounds are over: ext4
-// doesn't use an inode again for minutes after its file is removed, and whoever
-// makes files then pays for the search.
-func transfer(s settings, stores string, p payload, nook, podman []string) (ours, theirs times, err error) {
-	dir, err := os.MkdirTemp(stores, p.name+"-")
+// stores is the directory of the stores that were filled. They stay until all
+// parts are over: ext4 doesn't use an inode again for minutes after its file is
+// removed, and whoever makes files then pays for the search, several times what
+// the files cost (fs/ext4/ialloc.c, recently_deleted).
+func (s settings) stores() string { return filepath.Join(s.own(), "stores") }
+
+// transfer times both in turns.
+func transfer(s settings, p payload, nook, podman []string) (ours, theirs times, err error) {
+	dir, err := os.MkdirTemp(s.stores(), p.name+"-")
 	if err != nil {
 		return ours, theirs, err
 	}
-	defer func() { err = errors.Join(err, testenv.RemoveAll(dir)) }()
 	for round := range 1 + transferCount(s) {
 		root := filepath.Join(dir, fmt.Sprint("nook-", round))
 		own := podmanStore{s, filepath.Join(dir, fmt.Sprint("podman-", round)), "none"}

@@ -89,11 +89,11 @@ var foreign = []struct{ name, magic string }{
 func sniff(in *bufio.Reader) (Compression, error) {
 	head, err := in.Peek(512)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return "", fmt.Errorf("read layer: %w", err)
+		return "", fmt.Errorf("read the tar stream: %w", err)
 	}
 	switch {
 	case len(head) == 0:
-		return "", errors.New("read layer: the stream is empty")
+		return "", errors.New("read the tar stream: the stream is empty")
 	case bytes.HasPrefix(head, []byte("\x1f\x8b")):
 		return Gzip, nil
 	case isZstd(head):
@@ -103,10 +103,10 @@ func sniff(in *bufio.Reader) (Compression, error) {
 	}
 	for _, f := range foreign {
 		if bytes.HasPrefix(head, []byte(f.magic)) {
-			return "", hint.Errorf("pack it with gzip or zstd", "read layer: packed with %s, which is not supported", f.name)
+			return "", hint.Errorf("pack it with gzip or zstd", "read the tar stream: packed with %s, which is not supported", f.name)
 		}
 	}
-	return "", errors.New("read layer: neither gzip, zstd nor tar")
+	return "", errors.New("read the tar stream: neither gzip, zstd nor tar")
 }
 
 // isZstd knows a frame and a skippable frame, with which a stream may begin
@@ -139,15 +139,15 @@ func (e *packingError) Unwrap() error { return e.error }
 func packedError(kind Compression, err error) error {
 	switch {
 	case kind == Uncompressed, errors.Is(err, ErrBomb):
-		return fmt.Errorf("read layer: %w", err)
+		return fmt.Errorf("read the tar stream: %w", err)
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
-		err = fmt.Errorf("read layer: %s stream is cut off: %w", kind, io.ErrUnexpectedEOF)
+		err = fmt.Errorf("read the tar stream: %s stream is cut off: %w", kind, io.ErrUnexpectedEOF)
 	case errors.Is(err, gzip.ErrChecksum), errors.Is(err, zstd.ErrCRCMismatch):
-		err = fmt.Errorf("read layer: %s stream is damaged: its checksum is wrong: %w", kind, err)
+		err = fmt.Errorf("read the tar stream: %s stream is damaged: its checksum is wrong: %w", kind, err)
 	case errors.Is(err, zstd.ErrWindowSizeExceeded), errors.Is(err, zstd.ErrDecoderSizeExceeded):
-		err = fmt.Errorf("read layer: %s stream wants over %d MiB of memory: %w", kind, maxWindow>>20, err)
+		err = fmt.Errorf("read the tar stream: %s stream wants over %d MiB of memory: %w", kind, maxWindow>>20, err)
 	default:
-		err = fmt.Errorf("read layer: %s stream: %w", kind, err)
+		err = fmt.Errorf("read the tar stream: %s stream: %w", kind, err)
 	}
 	return &packingError{err}
 }

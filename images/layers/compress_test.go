@@ -116,7 +116,7 @@ func TestDecompressRefuses(t *testing.T) {
 				defer s.Close()
 				_, err = io.ReadAll(s)
 			}
-			wantError(t, err, append(tc.want, "read layer")...)
+			wantError(t, err, append(tc.want, "read the tar stream")...)
 		})
 	}
 }
