@@ -19,7 +19,7 @@ import (
 // volumeTarJob writes a volume's files to the pipe, or reads them from there.
 type volumeTarJob struct {
 	Name   string `json:"name"`
-	Dir    string `json:"dir"` // where the files are
+	Dir    string `json:"dir,omitempty"` // where the files are; "": in the volume's own directory
 	Import bool   `json:"import,omitempty"`
 }
 
@@ -31,7 +31,7 @@ func (e *Engine) ExportVolume(ctx context.Context, name string, w io.Writer) err
 	if err != nil {
 		return err
 	}
-	job := &volumeTarJob{Name: name, Dir: e.volumes.Data(name)}
+	job := &volumeTarJob{Name: name}
 	switch v.Options["type"] {
 	case "":
 	case "tmpfs":
@@ -232,6 +232,9 @@ func (s *stageRun) volumeTar(ctx context.Context) error {
 		if err := store.Finish(ctx, job.Name); err != nil {
 			return err
 		}
+	}
+	if job.Dir == "" {
+		return firstErr(ctx.Err, store.Export(ctx, job.Name, data, note))
 	}
 	return firstErr(ctx.Err, volumes.Export(ctx, job.Dir, data, note))
 }

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"nook/internal/atomicfile"
+	"nook/internal/hint"
 	"nook/internal/treetar"
 )
 
@@ -151,7 +152,7 @@ func (s Store) Finish(ctx context.Context, name string) error {
 // Empty tells whether a volume has no files. One whose directory is closed to
 // us was given to somebody, who has used it.
 func (s Store) Empty(name string) (bool, error) {
-	f, err := os.Open(s.Data(name))
+	f, err := s.openData(name, unix.O_RDONLY)
 	if errors.Is(err, fs.ErrPermission) {
 		return false, nil
 	}
@@ -164,6 +165,16 @@ func (s Store) Empty(name string) (bool, error) {
 		return true, nil
 	}
 	return false, err
+}
+
+// openData opens the directory of a volume's files. A link in its place, which
+// the user may have put there, is refused: pid 1 doesn't mount it either.
+func (s Store) openData(name string, flags int) (*os.File, error) {
+	f, err := os.OpenFile(s.Data(name), flags|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if errors.Is(err, unix.ENOTDIR) {
+		err = hint.Wrap(err, "move the directory that it leads to in its place; a volume that is elsewhere has --opt type=none --opt o=bind --opt device=DIRECTORY")
+	}
+	return f, err
 }
 
 // dataName is the copied directory in filling and filled.
@@ -205,22 +216,26 @@ func (s Store) finish(name string) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("fill volume %s: %w", name, err)
 	}
+	data, err := s.openData(name, unix.O_RDONLY)
+	if err != nil {
+		return fmt.Errorf("fill volume %s: %w", name, err)
+	}
+	defer data.Close()
 	for _, e := range entries {
-		err := unix.Renameat2(unix.AT_FDCWD, filepath.Join(from, e.Name()), unix.AT_FDCWD, filepath.Join(s.Data(name), e.Name()), unix.RENAME_NOREPLACE)
+		err := unix.Renameat2(unix.AT_FDCWD, filepath.Join(from, e.Name()), int(data.Fd()), e.Name(), unix.RENAME_NOREPLACE)
 		if err != nil && !errors.Is(err, unix.EEXIST) { // a container was quicker
 			return fmt.Errorf("fill volume %s: rename %s: %w", name, e.Name(), err)
 		}
 	}
 	if there == nil {
-		data := s.Data(name)
-		if err := unix.Lchown(data, int(st.Uid), int(st.Gid)); err != nil {
+		if err := unix.Fchown(int(data.Fd()), int(st.Uid), int(st.Gid)); err != nil {
 			return fmt.Errorf("fill volume %s: chown: %w", name, err)
 		}
 		const permissions = 0o7777
-		if err := unix.Chmod(data, st.Mode&permissions); err != nil {
+		if err := unix.Fchmod(int(data.Fd()), st.Mode&permissions); err != nil {
 			return fmt.Errorf("fill volume %s: chmod: %w", name, err)
 		}
-		if err := unix.UtimesNanoAt(unix.AT_FDCWD, data, []unix.Timespec{st.Mtim, st.Mtim}, 0); err != nil {
+		if err := unix.UtimesNanoAt(int(data.Fd()), "", []unix.Timespec{st.Mtim, st.Mtim}, unix.AT_EMPTY_PATH); err != nil {
 			return fmt.Errorf("fill volume %s: utimensat: %w", name, err)
 		}
 	}

@@ -39,6 +39,15 @@ func (s Store) Import(ctx context.Context, name string, stream io.Reader, note f
 	})
 }
 
+// Export writes a volume's files as the function Export does. In a stage only.
+func (s Store) Export(ctx context.Context, name string, w io.Writer, note func(string)) error {
+	f, err := s.openData(name, unix.O_PATH)
+	if err != nil {
+		return err
+	}
+	return export(ctx, f, w, note)
+}
+
 // Export writes the files of a directory as a tar stream, with the owners that
 // the caller's user namespace gives them, names from "." on. In a stage only.
 func Export(ctx context.Context, dir string, w io.Writer, note func(string)) error {
@@ -46,10 +55,15 @@ func Export(ctx context.Context, dir string, w io.Writer, note func(string)) err
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	return export(ctx, f, w, note)
+}
+
+// export closes the directory.
+func export(ctx context.Context, dir *os.File, w io.Writer, note func(string)) error {
+	defer dir.Close()
 	tree := treetar.NewWriter(w)
 	tree.Note = note
-	if err := tree.Tree(ctx, f, "."); err != nil {
+	if err := tree.Tree(ctx, dir, "."); err != nil {
 		return err
 	}
 	return tree.Close()
