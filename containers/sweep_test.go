@@ -73,7 +73,9 @@ func TestSweepTakesAbandonedOnesThatItIsGiven(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := Open(t.TempDir())
-			ct, lock, err := dir.Create(&Config{ID: NewID(), Name: "web", Remove: test.remove}, Attr{Mode: 0o755})
+			ct, lock, err := dir.Create(&Config{
+				ID: NewID(), Name: "web", Remove: test.remove, Mounts: []Mount{{Type: "volume", Name: "data"}},
+			}, Attr{Mode: 0o755})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -92,6 +94,10 @@ func TestSweepTakesAbandonedOnesThatItIsGiven(t *testing.T) {
 			}
 			if got := ct.Abandoned(test.remove, state); got != test.abandoned {
 				t.Errorf("abandoned: %v, want %v", got, test.abandoned)
+			}
+			// Nobody is told to remove a container first that goes by itself.
+			if users, err := dir.VolumeUsers(); err != nil || (len(users["data"]) == 0) != test.abandoned {
+				t.Errorf("its volume's users: %v, %v", users, err)
 			}
 			if err := dir.Sweep(); err != nil || !ct.exists() {
 				t.Errorf("a sweep that wasn't given it took it, or: %v", err)

@@ -30,8 +30,9 @@ func (c *Config) AnonymousVolumes() []string {
 	return out
 }
 
-// VolumeUsers are the ids of the containers that have each volume. A record that
-// is damaged is an error: it may name any.
+// VolumeUsers are the ids of the containers that have each volume, but for those
+// that killed commands left and a sweep takes. A record that is damaged is an
+// error: it may name any.
 func (d Dir) VolumeUsers() (map[string][]string, error) {
 	list, err := d.List()
 	if err != nil {
@@ -49,13 +50,35 @@ func (d Dir) VolumeUsers() (map[string][]string, error) {
 			}
 			return nil, err
 		}
-		for _, m := range cfg.Mounts {
-			if m.Type == "volume" && !slices.Contains(users[m.Name], c.ID) {
-				users[m.Name] = append(users[m.Name], c.ID)
-			}
+		names := cfg.volumes()
+		if len(names) == 0 || c.swept(cfg) {
+			continue
+		}
+		for _, name := range names {
+			users[name] = append(users[name], c.ID)
 		}
 	}
 	return users, nil
+}
+
+// volumes are the names of a container's volumes, each once.
+func (c *Config) volumes() []string {
+	var out []string
+	for _, m := range c.Mounts {
+		if m.Type == "volume" && !slices.Contains(out, m.Name) {
+			out = append(out, m.Name)
+		}
+	}
+	return out
+}
+
+// swept tells whether the next sweep takes the container.
+func (c Container) swept(cfg *Config) bool {
+	if !cfg.Remove {
+		return false
+	}
+	state, err := c.State()
+	return err == nil && c.Abandoned(true, state)
 }
 
 // dropTime is how long the removal of a container waits for those that make
