@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
 
 	"nook/containers"
 	"nook/internal/hint"
@@ -113,10 +114,22 @@ func patientlyFor(limit time.Duration, do func() error) error {
 	defer late.Stop()
 	select {
 	case err := <-done:
-		return err
+		return aboutServer(err)
 	case <-late.C:
 		return hint.Wrap(errSilent, "unmount it, by umount -l or fusermount -uz, or bring its server back")
 	}
+}
+
+// aboutServer advises on the errors of a file system whose server is gone, or
+// came back without what was mounted.
+func aboutServer(err error) error {
+	switch {
+	case errors.Is(err, unix.ESTALE), errors.Is(err, unix.ENOTCONN), errors.Is(err, unix.EHOSTDOWN), errors.Is(err, unix.ETIMEDOUT):
+		return hint.Wrap(err, "unmount it, by umount -l or fusermount -uz, and mount it again")
+	case errors.Is(err, unix.EIO):
+		return hint.Wrap(err, "its disk or its server has trouble: dmesg may tell which")
+	}
+	return err
 }
 
 // resolve finds the source of a bind, and writes down its path without links:

@@ -2,12 +2,15 @@ package engine
 
 import (
 	"errors"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"nook/containers"
 	"nook/internal/hint"
@@ -176,6 +179,27 @@ func TestSilentFileSystemIsGivenUp(t *testing.T) {
 	}
 	if err := patiently(func() error { return os.ErrExist }); !errors.Is(err, os.ErrExist) {
 		t.Errorf("got %v, want its error", err)
+	}
+}
+
+// TestErrorsOfDeadFileSystemsHaveAHint: those of NFS, 9p and FUSE can't be had
+// here, but for the last.
+func TestErrorsOfDeadFileSystemsHaveAHint(t *testing.T) {
+	for _, tc := range []struct {
+		errno  unix.Errno
+		advice string
+	}{
+		{unix.ESTALE, "mount it again"},
+		{unix.EHOSTDOWN, "mount it again"},
+		{unix.ETIMEDOUT, "mount it again"},
+		{unix.ENOTCONN, "mount it again"},
+		{unix.EIO, "dmesg"},
+		{unix.EACCES, ""},
+	} {
+		err := patiently(func() error { return &fs.PathError{Op: "lstat", Path: "/mnt", Err: tc.errno} })
+		if got := hint.Of(err); !errors.Is(err, tc.errno) || !strings.Contains(got, tc.advice) || tc.advice == "" && got != "" {
+			t.Errorf("%v: %v, hint %q; want %q in it", tc.errno, err, got, tc.advice)
+		}
 	}
 }
 
