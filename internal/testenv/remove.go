@@ -7,9 +7,7 @@ import (
 	"os/exec"
 	"os/user"
 	"strconv"
-	"strings"
 	"syscall"
-	"time"
 )
 
 // RemoveAll is os.RemoveAll also for what the sub-ids of this user own, which
@@ -32,18 +30,29 @@ func asMappedRoot(script string, args ...string) error {
 	if err != nil {
 		return err
 	}
-	// The script starts when the maps are there: its first line reads one.
-	cmd := exec.Command("/bin/sh", append([]string{"-c", "read go\n" + script, "sh"}, args...)...)
+	// The script starts when the maps are there: its first line reads one. The
+	// maps come when the shell has begun: dash asks for its real and effective
+	// ids, and takes the real one where they differ. Of a map between the two
+	// questions it would take 65534, which is another's for newgidmap and us.
+	cmd := exec.Command("/bin/sh", append([]string{"-c", "echo; read go\n" + script, "sh"}, args...)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER, AmbientCaps: allCaps()}
 	cmd.Stderr = os.Stderr
 	start, err := cmd.StdinPipe()
 	if err != nil {
 		return err
 	}
+	begun, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("user namespace: %w", err)
 	}
-	if err := mapSubids(cmd.Process.Pid, me); err != nil {
+	_, err = begun.Read(make([]byte, 1))
+	if err == nil {
+		err = mapSubids(cmd.Process.Pid, me)
+	}
+	if err != nil {
 		_ = start.Close()
 		_ = cmd.Process.Kill()
 		return errors.Join(err, cmd.Wait())
@@ -52,9 +61,6 @@ func asMappedRoot(script string, args ...string) error {
 	_ = start.Close()
 	return cmd.Wait()
 }
-
-// patience only bounds a failure: a loaded machine takes its time.
-const patience = 20 * time.Second
 
 // mapSubids gives a process of a new user namespace this user's ids: 0 is the
 // user, 1 and up the range of /etc/subuid.
@@ -67,16 +73,8 @@ func mapSubids(pid int, me *user.User) error {
 		if err != nil {
 			return err
 		}
-		// The owner of /proc/PID, which the helper looks at, is another's as
-		// long as the process still executes its program.
-		for late := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
-			err := run(exec.Command(m.helper, strconv.Itoa(pid), "0", m.self, "1", "1", start, count))
-			if err == nil {
-				break
-			}
-			if time.Now().After(late) || !strings.Contains(err.Error(), "owned by a different user") {
-				return advise(err, "uidmap")
-			}
+		if err := run(exec.Command(m.helper, strconv.Itoa(pid), "0", m.self, "1", "1", start, count)); err != nil {
+			return advise(err, "uidmap")
 		}
 	}
 	return nil
