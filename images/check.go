@@ -13,6 +13,7 @@ import (
 	"nook/internal/atomicfile"
 	"nook/internal/finding"
 	"nook/internal/lockfile"
+	"nook/internal/unsynced"
 )
 
 // CheckOptions say what Check does about what it finds.
@@ -129,12 +130,27 @@ func (c *checking) blobs(ctx context.Context) error {
 			right = append(right, digest)
 		}
 	}
-	if c.opts.Repair {
-		if err := c.store.ledger().Mend(ctx, func() ([]string, error) { return all, nil }); err != nil {
-			return err
-		}
+	if known, err := c.ledger(ctx, all); err != nil || !known {
+		return err
 	}
 	return c.suspects(ctx, right)
+}
+
+// ledger looks at what says which blobs the disk may not have, and tells
+// whether that is known.
+func (c *checking) ledger(ctx context.Context, all []string) (known bool, err error) {
+	files, err := c.store.ledger().Garbage()
+	if err != nil || len(files) == 0 {
+		return err == nil, err
+	}
+	for _, file := range files {
+		c.add("file images/"+unsyncedDir+"/"+file, unsynced.IsGarbage, unsynced.Mended, repairAdvice)
+	}
+	if !c.opts.Repair {
+		return false, nil
+	}
+	err = c.store.ledger().Mend(ctx, func() ([]string, error) { return all, nil })
+	return err == nil, err
 }
 
 // suspects tells what of the damage a power cut may have done, and clears the

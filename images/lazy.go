@@ -21,7 +21,7 @@ import (
 // wentDown is what is wrong with a blob that didn't make it.
 const wentDown = "the machine went down before the disk had it"
 
-func (s *Store) ledger() unsynced.Ledger { return unsynced.Open(s.path(".unsynced"), s.boot) }
+func (s *Store) ledger() unsynced.Ledger { return unsynced.Open(s.path(unsyncedDir), s.boot) }
 
 // Settle flushes the blobs that came in, once one of them did longer than age
 // ago.

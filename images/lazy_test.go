@@ -194,11 +194,24 @@ func TestRepairOfAGarbageLedger(t *testing.T) {
 	s := newStore(t)
 	img := loadImage(t, s, small())
 	after := rebooted(s, "after")
-	if err := os.WriteFile(s.path(".unsynced/before.json"), []byte("{"), 0o600); err != nil {
-		t.Fatal(err)
+	for _, boot := range []string{"before", "after"} {
+		if err := os.WriteFile(s.path(".unsynced/"+boot+".json"), []byte("{"), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if _, err := after.Check(t.Context(), CheckOptions{Repair: true}); err != nil {
-		t.Fatal(err)
+	for _, repair := range []bool{false, true} {
+		found, err := after.Check(t.Context(), CheckOptions{Repair: repair})
+		if err != nil || len(found.Findings) != 2 {
+			t.Fatalf("repair %v: %+v, %v; want both files", repair, found.Findings, err)
+		}
+		for _, f := range found.Findings {
+			if !strings.HasPrefix(f.Object, "file images/.unsynced/") || f.Garbage || (f.Mended != "") != repair {
+				t.Errorf("repair %v: %+v", repair, f)
+			}
+		}
+	}
+	if found, err := after.Check(t.Context(), CheckOptions{}); err != nil || len(found.Findings) > 0 {
+		t.Errorf("after the repair: %+v, %v", found.Findings, err)
 	}
 	if err := after.Prove(t.Context(), img); err != nil {
 		t.Error(err)

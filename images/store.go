@@ -66,6 +66,7 @@ const (
 	indexFile     = "index.json"
 	lockFile      = ".lock"
 	stagingDir    = ".staging"
+	unsyncedDir   = ".unsynced"
 	blobsDir      = "blobs/sha256"
 
 	// maxJSON is above every real manifest (registries stop at 4 MiB) and far

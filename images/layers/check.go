@@ -11,6 +11,7 @@ import (
 
 	"nook/internal/finding"
 	"nook/internal/lockfile"
+	"nook/internal/unsynced"
 )
 
 // Checked is what Check found.
@@ -68,12 +69,7 @@ func (s *Store) Check(ctx context.Context, wanted func() (Keep, error), repair b
 	if err != nil {
 		return c, err
 	}
-	if repair {
-		if err := s.ledger().Mend(ctx, s.placed); err != nil {
-			return c, err
-		}
-	}
-	suspects, err := s.ledger().Suspects()
+	suspects, err := s.checkLedger(ctx, &c, repair)
 	if err != nil {
 		return c, err
 	}
@@ -104,6 +100,29 @@ func (s *Store) Check(ctx context.Context, wanted func() (Keep, error), repair b
 		return c, err
 	}
 	return c, s.checkStaging(&c)
+}
+
+// checkLedger gives the suspects, none where nobody knows them.
+func (s *Store) checkLedger(ctx context.Context, c *Checked, repair bool) (map[string]bool, error) {
+	files, err := s.ledger().Garbage()
+	if err != nil {
+		return nil, err
+	}
+	for _, file := range files {
+		c.damage("file layers/"+unsyncedDir+"/"+file, unsynced.IsGarbage)
+		if repair {
+			c.Findings[len(c.Findings)-1].Mended = unsynced.Mended
+		}
+	}
+	if len(files) > 0 {
+		if !repair {
+			return nil, nil
+		}
+		if err := s.ledger().Mend(ctx, s.placed); err != nil {
+			return nil, err
+		}
+	}
+	return s.ledger().Suspects()
 }
 
 // checkLayer says what is wrong with a layer.

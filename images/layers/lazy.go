@@ -24,8 +24,10 @@ import (
 // wentDown is what is wrong with such a layer.
 const wentDown = "the machine went down before the disk had it"
 
+const unsyncedDir = ".unsynced"
+
 func (s *Store) ledger() unsynced.Ledger {
-	return unsynced.Open(filepath.Join(s.dir, ".unsynced"), s.boot)
+	return unsynced.Open(filepath.Join(s.dir, unsyncedDir), s.boot)
 }
 
 func (s *Store) bootID() string {

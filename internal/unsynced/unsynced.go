@@ -55,6 +55,13 @@ func BootID() string {
 
 const suffix = ".json"
 
+// IsGarbage is what is wrong with a file that Garbage lists, Mended what Mend
+// did to it.
+const (
+	IsGarbage = "is garbage, and it said what the disk may not have"
+	Mended    = "written again with all that is there"
+)
+
 // noBoot is no boot's id.
 const noBoot = "-"
 
@@ -134,25 +141,38 @@ func (l Ledger) read(boot string) (marks, error) {
 	return m, nil
 }
 
-// Mend marks all names, those of what exists, in place of a file that is
-// garbage: any of them may have stood there.
-func (l Ledger) Mend(ctx context.Context, all func() ([]string, error)) error {
+// Garbage are the names of the files, this boot's too, that say nothing any
+// more; see Mend.
+func (l Ledger) Garbage() ([]string, error) {
 	entries, err := os.ReadDir(l.dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return nil, nil
 	}
 	if err != nil {
-		return fmt.Errorf("read what was not synced: %w", err)
+		return nil, fmt.Errorf("read what was not synced: %w", err)
 	}
+	var files []string
 	for _, entry := range entries {
 		boot, ok := strings.CutSuffix(entry.Name(), suffix)
 		if !ok || strings.HasPrefix(boot, ".") {
 			continue
 		}
-		if _, err := l.read(boot); err == nil {
-			continue
+		if _, err := l.read(boot); err != nil {
+			files = append(files, entry.Name())
 		}
-		if err := l.mend(ctx, boot, all); err != nil {
+	}
+	return files, nil
+}
+
+// Mend marks all names, those of what exists, in place of a file that is
+// garbage: any of them may have stood there.
+func (l Ledger) Mend(ctx context.Context, all func() ([]string, error)) error {
+	files, err := l.Garbage()
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		if err := l.mend(ctx, strings.TrimSuffix(file, suffix), all); err != nil {
 			return err
 		}
 	}

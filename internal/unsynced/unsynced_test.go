@@ -178,10 +178,18 @@ func TestMendMarksAllInPlaceOfGarbage(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "u")
 	place(t, Open(dir, "whole"), "a")
 	place(t, Open(dir, "cut"), "b")
-	if err := os.WriteFile(filepath.Join(dir, "cut.json"), []byte{0, 0}, 0o600); err != nil {
-		t.Fatal(err)
-	}
 	l := Open(dir, "one")
+	for _, boot := range []string{"cut", "one"} { // another's and this one's
+		if got, err := l.Garbage(); err != nil || slices.Contains(got, boot+".json") {
+			t.Errorf("garbage: %q, %v", got, err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, boot+".json"), []byte{0, 0}, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := l.Garbage(); err != nil || !slices.Equal(got, []string{"cut.json", "one.json"}) {
+		t.Errorf("garbage: %q, %v", got, err)
+	}
 	if _, err := l.Suspects(); hint.Of(err) == "" {
 		t.Errorf("got %v, want an error that says what to do", err)
 	}
@@ -190,5 +198,8 @@ func TestMendMarksAllInPlaceOfGarbage(t *testing.T) {
 	}
 	if got, want := suspects(t, l), []string{"a", "b", "c"}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
+	}
+	if got, err := l.Garbage(); err != nil || got != nil {
+		t.Errorf("garbage: %q, %v", got, err)
 	}
 }
