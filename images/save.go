@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"nook/internal/hint"
 )
 
@@ -37,6 +39,9 @@ func (s *Store) Save(ctx context.Context, w io.Writer, names []string) ([]Image,
 
 func (s *Store) save(ctx context.Context, w io.Writer, names []string) ([]Image, error) {
 	stage, err := s.stage(ctx)
+	if errors.Is(err, unix.EROFS) {
+		stage, err = s.unstaged(), nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -86,15 +91,26 @@ func (g *staging) hold(ctx context.Context, names []string) ([]Image, []Descript
 			if _, held := g.kept[d.Digest]; held {
 				continue
 			}
-			file := staged{path: g.newPath(), digest: d.Digest, size: d.Size}
-			if err := linkOrCopy(g.store.blobPath(d.Digest), file.path); err != nil {
+			path, err := g.take(d.Digest)
+			if err != nil {
 				return nil, nil, hint.Wrap(fmt.Errorf("image %s: %w", label(img), err), "nook system check tells what the store lacks")
 			}
-			g.keep(file)
+			g.keep(staged{path: path, digest: d.Digest, size: d.Size})
 			blobs = append(blobs, d)
 		}
 	}
 	return list, blobs, nil
+}
+
+// take gives a path at which a blob of the store stays.
+func (g *staging) take(digest string) (string, error) {
+	path := g.store.blobPath(digest)
+	if g.dir == "" {
+		_, err := os.Lstat(path)
+		return path, err
+	}
+	link := g.newPath()
+	return link, linkOrCopy(path, link)
 }
 
 // chosen finds each image once, with the names that go with it.

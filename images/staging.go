@@ -71,6 +71,12 @@ func (s *Store) stage(ctx context.Context) (*staging, error) {
 	return &staging{store: s, dir: dir, unlock: release, kept: make(map[string]string), synced: make(map[string]bool)}, nil
 }
 
+// unstaged takes blobs where they are, on a read-only file system: nobody
+// removes them there.
+func (s *Store) unstaged() *staging {
+	return &staging{store: s, unlock: func() {}, kept: make(map[string]string)}
+}
+
 // sweep removes what processes left behind that were killed. It does what it
 // can: what it can't remove costs space and nothing else.
 func (s *Store) sweep() {
@@ -101,7 +107,9 @@ func (s *Store) sweep() {
 
 // close removes the directory, committed or not.
 func (g *staging) close() {
-	_ = os.RemoveAll(g.dir)
+	if g.dir != "" {
+		_ = os.RemoveAll(g.dir)
+	}
 	g.unlock()
 }
 

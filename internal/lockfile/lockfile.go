@@ -6,12 +6,17 @@
 //
 // The file is made when it is missing and is never removed by this package: a
 // lock on a file that another process unlinks is a lock on nothing.
+//
+// On a read-only file system a file that is there is locked all the same, as
+// others may see it writable. Where there is none, nobody has made one who
+// changes what it protects, and no lock is taken.
 package lockfile
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"time"
 
@@ -37,6 +42,9 @@ func TryLock(path string) (unlock func(), err error) {
 	if err != nil {
 		return nil, err
 	}
+	if f == nil {
+		return func() {}, nil
+	}
 	if err := flock(f, unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		_ = f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
@@ -47,8 +55,15 @@ func TryLock(path string) (unlock func(), err error) {
 	return func() { _ = f.Close() }, nil
 }
 
+// open opens the file of a lock; nil where there is none and can be none.
 func open(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if errors.Is(err, unix.EROFS) {
+		f, err = os.Open(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, nil
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("lock: %w", err)
 	}
@@ -70,6 +85,9 @@ func wait(ctx context.Context, path string, how int) (func(), error) {
 	f, err := open(path)
 	if err != nil {
 		return nil, err
+	}
+	if f == nil {
+		return func() {}, nil
 	}
 	const longest = 50 * time.Millisecond
 	for pause := time.Millisecond; ; pause = min(2*pause, longest) {
