@@ -54,7 +54,7 @@ func (h *host) env() []string {
 
 // patience is how long a process of ours may take to end once the test is over.
 // Its end is waited for; this only bounds a failure.
-const patience = 20 * time.Second
+const patience = 2 * time.Minute
 
 // left returns what the test left behind, a line each: processes, mounts,
 // half-made things and, unless it keeps them, containers. It waits that long

@@ -83,16 +83,7 @@ func TestKilledMonitor(t *testing.T) {
 				if err := client.Start(); err != nil {
 					t.Fatal(err)
 				}
-				var inside []int
-				h.until(t, `^sleep(?s:.*)^sleep`, "exec", "web", "ps", "-o", "comm")
-				for _, pid := range withArgument(t, "sleep\x00"+mark) {
-					if pid != client.Process.Pid {
-						inside = append(inside, pid)
-					}
-				}
-				if len(inside) != 2 {
-					t.Fatalf("found processes %v of the container, want its own and exec's", inside)
-				}
+				inside := h.inside(t, "sleep\x00"+mark, 2, client.Process.Pid) // its own and exec's
 				if tc.paused {
 					h.run(t, "nook", "pause", "web")
 				}
@@ -155,7 +146,7 @@ func TestKilledCommand(t *testing.T) {
 				}
 				_ = cmd.Process.Kill()
 				_ = cmd.Wait()
-				h.run(t, "nook", "exec", "web", "touch", "/go")
+				h.run(t, "nook", "exec", "-d", "web", "touch", "/go") // it may be killed with what it ends
 				err = until(func() error {
 					if left := entries(filepath.Join(h.root, "containers")); len(left) > 0 {
 						return fmt.Errorf("a container with --rm left %q", left)
@@ -243,7 +234,7 @@ func TestAtOnce(t *testing.T) {
 				if ok := h.atOnce(6, all(6, "start", "web")...).succeeded(t, ""); len(ok) != 6 {
 					t.Errorf("%d of 6 starts succeed", len(ok))
 				}
-				want(t, "runs", h.run(t, "nook", "exec", "web", "cat", "/runs"), "run\n")
+				want(t, "runs", h.until(t, "run", "exec", "web", "cat", "/runs"), "run\n")
 				h.run(t, "nook", "rm", "-f", "web")
 			}
 		})

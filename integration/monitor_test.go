@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -29,8 +30,8 @@ func TestContainerEndsWithItsMonitor(t *testing.T) {
 				h := newTestHost(t, m)
 				h.run(t, "nook", "load", "-q", "-i", busybox)
 				// A second process, so that not only pid 1 is looked at.
-				mark := fmt.Sprint(100000 + os.Getpid())
-				cmd := h.cmd("nook", "run", "--rm", "-u", user, "busybox", "sh", "-c", "sleep "+mark+" & echo ready; wait")
+				mark := fmt.Sprintf("mark%d.", os.Getpid())
+				cmd := h.cmd("nook", "run", "--rm", "-u", user, "busybox", "sh", "-c", "sh -c 'sleep 100000; : "+mark+"' & echo ready; wait")
 				out, err := cmd.StdoutPipe()
 				if err != nil {
 					t.Fatal(err)
@@ -41,10 +42,7 @@ func TestContainerEndsWithItsMonitor(t *testing.T) {
 				if line, _ := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
 					t.Fatalf("the container says %q", line)
 				}
-				inside := withArgument(t, mark)
-				if len(inside) < 2 {
-					t.Fatalf("found processes %v of the container, want the shell and its child", inside)
-				}
+				inside := h.inside(t, mark, 2) // the shell and its child
 				monitor := parent(t, pid1(t, inside))
 				if err := unix.Kill(monitor, unix.SIGKILL); err != nil {
 					t.Fatal(err)
@@ -60,6 +58,23 @@ func TestContainerEndsWithItsMonitor(t *testing.T) {
 			})
 		}
 	})
+}
+
+// inside waits for that many processes with text in an argument: one that is
+// executing its program has none.
+func (h *host) inside(t *testing.T, text string, want int, but ...int) (pids []int) {
+	t.Helper()
+	err := until(func() error {
+		pids = slices.DeleteFunc(withArgument(t, text), func(pid int) bool { return slices.Contains(but, pid) })
+		if len(pids) != want {
+			return fmt.Errorf("found processes %v of the container, want %d", pids, want)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pids
 }
 
 // withArgument finds the processes that have an argument with text in it.

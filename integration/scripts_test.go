@@ -111,7 +111,7 @@ func runScripts(t *testing.T, m mode, busybox string) {
 	})
 	testscript.Run(t, testscript.Params{
 		Files:               scripts(t, m),
-		Deadline:            time.Now().Add(3 * time.Minute), // a command that hangs is ended and told
+		Deadline:            time.Now().Add(10 * time.Minute), // of them all: a command that hangs is ended and told
 		WorkdirRoot:         work,
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,

@@ -78,7 +78,7 @@ func (s *scene) complain(format string, args ...any) {
 }
 
 // tooLong is a hang: no command of ours waits that long here.
-const tooLong = 60 * time.Second
+const tooLong = 2 * time.Minute
 
 // nook runs a command to its end and returns all it said. One that hangs tells
 // where.
@@ -88,7 +88,7 @@ func (s *scene) nook(args ...string) (said string, code int) {
 	cmd := exec.CommandContext(ctx, filepath.Join(s.bin, "nook"), args...)
 	cmd.Env, cmd.Dir = s.env(), s.dir
 	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGQUIT) }
-	cmd.WaitDelay = 5 * time.Second
+	cmd.WaitDelay = patience
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
@@ -127,7 +127,7 @@ func (s *scene) finish(cmd *exec.Cmd) {
 	if !ended(cmd.Process.Pid, tooLong) {
 		_ = cmd.Process.Signal(unix.SIGQUIT)
 		s.complain("the command hangs")
-		if !ended(cmd.Process.Pid, 5*time.Second) {
+		if !ended(cmd.Process.Pid, patience) {
 			_ = cmd.Process.Kill()
 		}
 	}
