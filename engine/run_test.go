@@ -256,7 +256,7 @@ func running(t *testing.T, ct containers.Container) containers.State {
 func ends(t *testing.T, pidfd int) {
 	t.Helper()
 	for {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, 30_000)
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, 120_000)
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}

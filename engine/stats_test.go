@@ -55,12 +55,10 @@ func TestStats(t *testing.T) {
 	rounds := 0
 	err := e.Stats(t.Context(), o, func(stats []Stat) error {
 		rounds++
-		if len(stats) == 2 && stats[0].CPUPercent > 0 && stats[1].Threads == 2 {
+		// The busy one's beginning may have been as slow as the idle one's.
+		if len(stats) == 2 && stats[0].CPUPercent > stats[1].CPUPercent && stats[1].Threads == 2 {
 			if b := stats[0]; b.Asked != busy[:10] || b.ID != busy || b.Memory == 0 || b.MemoryLimit < b.Memory || b.Source != SourceProc {
 				t.Errorf("got %+v", b)
-			}
-			if stats[1].CPUPercent > stats[0].CPUPercent {
-				t.Errorf("got %+v busier than %+v", stats[1], stats[0])
 			}
 			// One goes: the other is told of, until it goes too.
 			return e.RemoveContainer(t.Context(), busy, RemoveOptions{Force: true})
