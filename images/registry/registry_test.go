@@ -239,7 +239,7 @@ func TestStatusesInTurn(t *testing.T) {
 		case 2:
 			rw.WriteHeader(http.StatusInternalServerError)
 		case 3:
-			rw.Header().Set("Retry-After", time.Now().Add(20*time.Second).UTC().Format(http.TimeFormat))
+			rw.Header().Set("Retry-After", time.Now().Add(100*time.Second).UTC().Format(http.TimeFormat))
 			rw.WriteHeader(http.StatusServiceUnavailable)
 		case 4:
 			panic(http.ErrAbortHandler)
@@ -254,8 +254,10 @@ func TestStatusesInTurn(t *testing.T) {
 		t.Fatalf("manifest %v, %v", m, err)
 	}
 	// net/http itself asks again where a connection that was used before breaks.
-	if len(w.sleeps) != 3 || w.sleeps[0] != 7*time.Second || w.sleeps[1] < firstPause ||
-		w.sleeps[2] < 15*time.Second || w.sleeps[2] > 20*time.Second {
+	// It uses none again that took it 50 ms to write a request, as it may on a
+	// busy machine: then there is one pause more.
+	if n := len(w.sleeps); n != 3 && n != 4 || w.sleeps[0] != 7*time.Second || w.sleeps[1] < firstPause ||
+		w.sleeps[2] < 30*time.Second || w.sleeps[2] > 100*time.Second {
 		t.Errorf("pauses %v", w.sleeps)
 	}
 	// And never ends.
