@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net"
+	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -98,14 +101,13 @@ func TestSilentMonitor(t *testing.T) {
 	if err := unix.Kill(state.Monitor.Pid, unix.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 17*time.Second)
-	defer cancel()
+	asked := silentSocket(t, ct.Path)
 	failed := make(chan error, 1)
 	go func() {
-		_, err := e.Exec(ctx, id, ExecOptions{Command: []string{"true"}}, Streams{})
+		_, err := e.Exec(t.Context(), id, ExecOptions{Command: []string{"true"}}, Streams{})
 		failed <- err
 	}()
-	if err := e.Stop(ctx, id, StopOptions{}); err != nil {
+	if err := e.Stop(t.Context(), id, StopOptions{}); err != nil {
 		t.Errorf("stop: %v", err)
 	}
 	// Both wait for as long, and stop, when it was first, has ended the monitor.
@@ -115,6 +117,42 @@ func TestSilentMonitor(t *testing.T) {
 	if state, err = ct.State(); err != nil || state.Status.Live() {
 		t.Errorf("after stop: %v, %v", state.Status, err)
 	}
+	if n := asked.Load(); n != 2 {
+		t.Errorf("the monitor was asked %d times, want once by each of two", n)
+	}
+}
+
+// silentSocket listens in the place of a container's monitor, says nothing and
+// counts who connects.
+func silentSocket(t *testing.T, dir string) *atomic.Int32 {
+	t.Helper()
+	d, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	name := fmt.Sprintf("/proc/self/fd/%d/sock", d.Fd()) // a socket's path has room for 107 bytes
+	if err := os.Remove(name); err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("unix", name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener.(*net.UnixListener).SetUnlinkOnClose(false)
+	t.Cleanup(func() { _ = listener.Close() })
+	var asked atomic.Int32
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			asked.Add(1)
+			defer conn.Close()
+		}
+	}()
+	return &asked
 }
 
 // TestHealthCheckThatIsStopped: a container that stops each process which
