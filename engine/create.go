@@ -143,6 +143,9 @@ func (e *Engine) chain(ctx context.Context, img images.Image, image *images.Imag
 	if !errors.Is(err, layers.ErrNotUnpacked) {
 		return chain, err
 	}
+	if why := err; errors.Is(why, layers.ErrSuspect) {
+		defer late(silence, func() { e.note("%s is unpacked before it is used: %v", imageLabel(img), why) })()
+	}
 	if err := e.images.Prove(ctx, img); err != nil {
 		return chain, err
 	}

@@ -18,6 +18,22 @@ import (
 // nothing.
 const settleAge = 2 * time.Minute
 
+// silence is how long something unforeseen may take before it is told: what a
+// power cut took is proven, unpacked and flushed, and others may be at it.
+const silence = time.Second
+
+// late does something once a time has passed. stop calls it off, or waits for
+// it.
+func late(d time.Duration, do func()) (stop func()) {
+	done := make(chan struct{})
+	t := time.AfterFunc(d, func() { do(); close(done) })
+	return func() {
+		if !t.Stop() {
+			<-done
+		}
+	}
+}
+
 // flushOld begins that flush. An error isn't the caller's: what isn't flushed
 // stays marked.
 func (e *Engine) flushOld(ctx context.Context) (wait func()) {

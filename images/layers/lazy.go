@@ -26,6 +26,9 @@ const wentDown = "the machine went down before the disk had it"
 
 const unsyncedDir = ".unsynced"
 
+// ErrSuspect is why Ready wants layers unpacked again.
+var ErrSuspect = errors.New(wentDown)
+
 func (s *Store) ledger() unsynced.Ledger {
 	return unsynced.Open(filepath.Join(s.dir, unsyncedDir), s.boot)
 }
@@ -38,7 +41,7 @@ func (s *Store) bootID() string {
 }
 
 // Ready is Chain of layers that can be used: where one may have been lost when
-// the machine went down, it is ErrNotUnpacked.
+// the machine went down, it is ErrNotUnpacked and ErrSuspect.
 func (s *Store) Ready(diffIDs []string) (Chain, error) {
 	c, err := s.Chain(diffIDs)
 	if err != nil {
@@ -49,7 +52,7 @@ func (s *Store) Ready(diffIDs []string) (Chain, error) {
 		return Chain{}, err
 	}
 	if len(suspect) > 0 {
-		return Chain{}, fmt.Errorf("%w: layer %s: %s", ErrNotUnpacked, suspect[0], wentDown)
+		return Chain{}, fmt.Errorf("%w: layer %s: %w", ErrNotUnpacked, suspect[0], ErrSuspect)
 	}
 	return c, nil
 }
