@@ -1,6 +1,7 @@
 package images
 
 import (
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -40,7 +41,7 @@ func TestPullMendsWhatThePowerCutTook(t *testing.T) {
 	for name, damage := range map[string]func(testing.TB, Layer){
 		"zeros": zero,
 		"cut short": func(t testing.TB, l Layer) {
-			if err := os.Truncate(l.BlobPath, l.Size/2); err != nil {
+			if err := errors.Join(os.Chmod(l.BlobPath, 0o600), os.Truncate(l.BlobPath, l.Size/2)); err != nil {
 				t.Fatal(err)
 			}
 		},
