@@ -189,7 +189,7 @@ func (g *staging) onTop(o CommitOptions, below []Descriptor, base *ImageConfig, 
 		m.Layers = append(m.Layers, Descriptor{MediaType: mediaTypeLayerGzip, Digest: layer.digest, Size: layer.size})
 		cfg.RootFS.DiffIDs = append(cfg.RootFS.DiffIDs, diffID)
 	}
-	cfg.History = append(slices.Clone(base.History), step)
+	cfg.History = append(ofAllLayers(base.History, len(below)), step)
 	file, err := g.keepJSON(&cfg)
 	if err != nil {
 		return candidate{}, fmt.Errorf("write image config: %w", err)
@@ -202,6 +202,22 @@ func (g *staging) onTop(o CommitOptions, below []Descriptor, base *ImageConfig, 
 		desc:     Descriptor{MediaType: mediaTypeManifest, Digest: file.digest, Size: file.size},
 		manifest: m, config: &cfg,
 	}, nil
+}
+
+// ofAllLayers is a history with a step for each of so many layers: those that it
+// doesn't tell of (an image may have none at all) would else be taken for what
+// the next step made.
+func ofAllLayers(history []History, layers int) []History {
+	history = slices.Clone(history)
+	for _, step := range history {
+		if !step.EmptyLayer {
+			layers--
+		}
+	}
+	for range layers {
+		history = append(history, History{})
+	}
+	return history
 }
 
 // ociLayerType is OCI's name of docker's layer types: one manifest has the

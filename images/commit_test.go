@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -103,6 +104,29 @@ func TestCommitOfNoChangeAddsNoLayer(t *testing.T) {
 	}
 	if len(cfg.RootFS.DiffIDs) != 2 || !cfg.History[len(cfg.History)-1].EmptyLayer {
 		t.Errorf("got %+v", cfg)
+	}
+}
+
+func TestCommitOnAnImageWithoutHistoryTellsWhichLayerItMade(t *testing.T) {
+	s := newStore(t)
+	base := loadImage(t, s, small())
+	if cfg, err := s.Config(base); err != nil || len(cfg.History) != 0 || len(cfg.RootFS.DiffIDs) != 2 {
+		t.Fatalf("the base is %+v, %v; want two layers and no history", cfg, err)
+	}
+	got, err := s.Commit(t.Context(), CommitOptions{Base: base, Layer: change(t, "new"), CreatedBy: "sh"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps, err := s.History(got, []int64{10, 20, 30})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var made []string
+	for _, step := range steps {
+		made = append(made, fmt.Sprint(step.Size, step.CreatedBy))
+	}
+	if want := []string{"30sh", "20", "10"}; !slices.Equal(made, want) {
+		t.Errorf("its steps are %q, want %q", made, want)
 	}
 }
 
