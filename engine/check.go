@@ -88,6 +88,10 @@ func (e *Engine) Check(ctx context.Context, o CheckOptions) (*Checked, error) {
 	if o.Repair {
 		err = errors.Join(e.repair(ctx, out, unpacked, mine), e.repairVolumes(ctx, &kept))
 	} else {
+		// Without its images nobody knows who else has a layer; that is told of.
+		if last, err := e.lastOfTheirKind(ctx, mine); err == nil {
+			tellLast(unpacked.Findings, last)
+		}
 		out.Findings = append(append(out.Findings, unpacked.Findings...), mine.findings...)
 	}
 	out.Findings = append(out.Findings, kept.findings...)
@@ -102,7 +106,8 @@ func (e *Engine) repair(ctx context.Context, out *Checked, unpacked layers.Check
 	if err != nil {
 		return err
 	}
-	discard := slices.DeleteFunc(unpacked.Broken, func(key string) bool { return mine.running[key] || last[key] })
+	tellLast(unpacked.Findings, last)
+	discard := slices.DeleteFunc(unpacked.Broken, func(key string) bool { return mine.running[key] || len(last[key]) > 0 })
 	if unpacked.Garbage || len(discard) > 0 || mine.garbage {
 		if _, err := e.List(ctx, ListOptions{All: true}); err != nil { // which sweeps
 			return err
@@ -123,9 +128,8 @@ func (e *Engine) repair(ctx context.Context, out *Checked, unpacked layers.Check
 		case mine.running[key]:
 			f.Advice = "stop the containers that use it, and repair again"
 			continue
-		case last[key] && !f.Garbage:
-			f.Advice = "its image is gone, so it was left as it is: nook cp saves what its containers wrote, nook rm removes them"
-			continue
+		case len(last[key]) > 0 && !f.Garbage:
+			continue // as it is
 		case f.Garbage:
 			f.Mended = "removed"
 		case len(e.layers.Missing([]string{key})) == 0:
@@ -147,13 +151,25 @@ func (e *Engine) repair(ctx context.Context, out *Checked, unpacked layers.Check
 	return nil
 }
 
-// lastOfTheirKind are the layers that containers need and no image has any more:
-// removed, they would be lost for good.
-func (e *Engine) lastOfTheirKind(ctx context.Context, mine checkedContainers) (map[string]bool, error) {
-	last := map[string]bool{}
-	for _, keys := range mine.lost {
+// tellLast tells whose the damaged layers are that a repair leaves as they are.
+func tellLast(findings []finding.Finding, last map[string][]string) {
+	for i := range findings {
+		f := &findings[i]
+		if users := last[strings.TrimPrefix(f.Object, "layer ")]; len(users) > 0 && !f.Garbage {
+			slices.Sort(users)
+			f.Fact += "; no image has it any more, only " + strings.Join(users, ", ")
+			f.Advice = "--repair leaves it as it is: load or pull its image again; or save what was written by nook cp, and nook rm the container"
+		}
+	}
+}
+
+// lastOfTheirKind are the layers that containers need and no image has any more,
+// each with these containers: removed, they would be lost for good.
+func (e *Engine) lastOfTheirKind(ctx context.Context, mine checkedContainers) (map[string][]string, error) {
+	last := map[string][]string{}
+	for object, keys := range mine.lost {
 		for _, key := range keys {
-			last[key] = true
+			last[key] = append(last[key], object)
 		}
 	}
 	if len(last) == 0 {
