@@ -16,6 +16,7 @@ package build
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -39,13 +40,16 @@ type Options struct {
 	NoCache bool
 	// NoCacheStages are stages that are built again.
 	NoCacheStages []string
-	Pull          string // as BaseSpec.Pull
-	Platform      string // os/arch[/variant]; "": this host's
-	Network       string // of RUN: "", default, host or none
-	ExtraHosts    []string
-	Squash        bool
-	ShmSize       int64
-	Secrets       map[string]Secret
+	// CacheFrom are image references of caches that were written by CacheTo.
+	CacheFrom  []string
+	CacheTo    []CacheTarget
+	Pull       string // as BaseSpec.Pull
+	Platform   string // os/arch[/variant]; "": this host's
+	Network    string // of RUN: "", default, host or none
+	ExtraHosts []string
+	Squash     bool
+	ShmSize    int64
+	Secrets    map[string]Secret
 	// SSH are sockets of agents by id; the usual one is "default".
 	SSH map[string]string
 	// Epoch clamps times; zero: none.
@@ -58,6 +62,13 @@ type Options struct {
 	// Temp is a directory for what comes from elsewhere. It must be there, and
 	// its owner removes it.
 	Temp string
+}
+
+// CacheTarget says where a cache is written.
+type CacheTarget struct {
+	Ref string
+	// Max: all stages' steps, and not only those whose layers the image has.
+	Max bool
 }
 
 // Secret is a value for RUN --mount=type=secret: a file or a variable.
@@ -105,14 +116,38 @@ func Build(ctx context.Context, w Worker, o Options) (Result, error) {
 		return Result{}, err
 	}
 	s.src = src
-	if s.plan, err = newPlan(file, &o); err != nil {
-		return Result{Warnings: file.Warnings}, err
+	warnings := file.Warnings
+	s.readCaches(ctx)
+	for {
+		if s.plan, err = newPlan(file, &o); err != nil {
+			return Result{Warnings: warnings}, err
+		}
+		img, err := s.build(ctx)
+		warnings = append(warnings, s.warnings...)
+		var lost *LostCacheError
+		if errors.As(err, &lost) && len(s.caches) > 0 && ctx.Err() == nil {
+			// What was found there goes; what was done until now is remembered.
+			warnings = append(warnings, fmt.Sprintf("built without --cache-from: %v", lost))
+			s = s.again()
+			continue
+		}
+		return Result{Image: img, Warnings: append(warnings, s.plan.unusedArgs()...)}, err
 	}
+}
+
+// build solves the plan and exports what comes of it.
+func (s *solver) build(ctx context.Context) (images.Image, error) {
 	done, err := s.solve(ctx)
-	warnings := append(file.Warnings, s.plan.unusedArgs()...)
-	if err != nil {
-		return Result{Warnings: warnings}, err
+	var img images.Image
+	if err == nil {
+		img, err = s.export(ctx, done)
 	}
-	img, err := s.export(ctx, done)
-	return Result{Image: img, Warnings: warnings}, err
+	// Also what a build that failed has fetched needn't come again.
+	if kept := s.rememberFetched(); err == nil {
+		err = kept
+	}
+	if err != nil {
+		return img, err
+	}
+	return img, s.writeCaches(ctx, done)
 }

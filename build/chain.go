@@ -270,9 +270,9 @@ func (c *chain) workdir(ctx context.Context, cmd *dockerfile.Workdir) error {
 	cfg := &c.b.config.Config
 	dir = c.absolute(dir)
 	spec := DirSpec{Path: dir, Owner: cfg.User, Epoch: Epoch{c.s.o.Epoch}}
-	k := key(c.b.state.key(), "workdir", dir, spec.Owner, epochPart(c.s.o.Epoch))
 	below := c.b.state
-	state, err := c.cached(ctx, c.name("WORKDIR "+dir), k, "regular", func(ctx context.Context, _ *step) (State, error) {
+	k := stepKey{below, "workdir", dir, spec.Owner, epochPart(c.s.o.Epoch)}
+	state, err := c.cached(ctx, c.name("WORKDIR "+dir), k, "regular", below, func(ctx context.Context, _ *step) (State, error) {
 		return c.s.w.MakeDir(ctx, below, spec)
 	})
 	if err != nil {
@@ -301,14 +301,18 @@ func (c *chain) advance(state State, createdBy string) {
 
 // cached returns the state under a key, or does the step and remembers it. Two
 // stages with the same step do it once.
-func (c *chain) cached(ctx context.Context, name, k, kind string, do func(context.Context, *step) (State, error)) (State, error) {
+func (c *chain) cached(ctx context.Context, name string, k stepKey, kind string, below State,
+	do func(context.Context, *step) (State, error),
+) (State, error) {
 	s := c.s
 	step := s.begin(name)
 	c.last = step
 	did := false
-	state, err := once(ctx, &s.mu, s.keys, k, func() (State, error) {
+	local := k.local()
+	info := CacheInfo{Step: name, Kind: kind}
+	state, err := once(ctx, &s.mu, s.keys, local, func() (State, error) {
 		if !c.noCache() {
-			if state, ok := s.w.Lookup(k); ok {
+			if state, ok := s.lookup(k, below); ok {
 				return state, nil
 			}
 		}
@@ -317,8 +321,14 @@ func (c *chain) cached(ctx context.Context, name, k, kind string, do func(contex
 		if err != nil {
 			return State{}, err
 		}
-		return state, s.w.Remember(k, state, CacheInfo{Step: name, Kind: kind})
+		if settled, ok := k.with(s.w.Fetched); ok {
+			return state, s.w.Remember(settled, state, info)
+		}
+		return state, s.w.Remember(local, state, info)
 	})
+	if err == nil {
+		s.solved(solvedStep{k, below, state, info})
+	}
 	if err == nil && !did {
 		step.tell(Event{Kind: Cached})
 		return state, nil

@@ -15,7 +15,6 @@ import (
 // part is what one layer of a COPY is made of: its sources come from one tree.
 type part struct {
 	tree Tree
-	from string // the key of a State, "" for other trees
 	spec SelectSpec
 	copy CopySpec
 }
@@ -100,7 +99,7 @@ func (c *chain) parts(ctx context.Context, in *dockerfile.Instruction, cmd *dock
 			if err != nil {
 				return nil, in.Fault("--from", err)
 			}
-			one.tree, one.from = Tree{State: &state}, state.key()
+			one.tree = Tree{State: &state}
 			one.copy.KeepOwner = cmd.Chown == ""
 		}
 		parts = append([]part{one}, parts...)
@@ -132,22 +131,26 @@ func filesPart(files []File, common CopySpec) part {
 	return one
 }
 
-// copyPart does one layer. Two keys lead to it: one of what the sources' stage
-// was made of, which costs no look at its files, and one of the files.
+// copyPart does one layer. Two keys lead to one of a stage's files: one of what
+// the stage was made of, which costs no look at them, and one of the files.
 func (c *chain) copyPart(ctx context.Context, in *dockerfile.Instruction, p *part) error {
 	name := c.name(in.Text)
-	fast := ""
 	below := c.b.state
 	linked := p.copy.Link && numericOwner(p.copy.Chown)
 	if linked {
 		below = State{} // the layer is the same wherever it lies
 	}
-	parent := below.key()
 	how := fmt.Sprintf("%q %t %q %t %q %t %t %s", p.copy.Dest, p.copy.ToDir, p.copy.Chown, p.copy.KeepOwner,
 		p.copy.Chmod, p.copy.Link, p.copy.Unpack, epochPart(p.copy.Epoch.Epoch))
-	if p.from != "" {
-		fast = key(parent, "copy from", p.from, how, fmt.Sprintf("%q %t %t %q", p.spec.Sources, p.spec.Literal, p.spec.Parents, p.spec.Exclude))
-		if state, ok := c.s.w.Lookup(fast); ok && !c.noCache() {
+	var fast stepKey
+	info := CacheInfo{Step: name, Kind: "regular"}
+	if from := p.tree.State; from != nil {
+		fast = stepKey{below, "copy from", *from, how, fmt.Sprintf("%q %t %t %q", p.spec.Sources, p.spec.Literal, p.spec.Parents, p.spec.Exclude)}
+		if state, ok := c.s.lookup(fast, below); ok && !c.noCache() {
+			c.s.solved(solvedStep{fast, below, state, info})
+			if err := c.alsoByContents(ctx, p, solvedStep{stepKey{below, "copy", "", how}, below, state, info}); err != nil {
+				return err
+			}
 			c.last = c.s.begin(name)
 			c.last.tell(Event{Kind: Cached})
 			c.copied(state, linked, in)
@@ -158,26 +161,50 @@ func (c *chain) copyPart(ctx context.Context, in *dockerfile.Instruction, p *par
 	if err != nil {
 		step := c.s.begin(name)
 		step.end(ctx, err)
+		if p.tree.State != nil {
+			return err
+		}
 		return selectFault(err, strings.Join(p.spec.Sources, " "))
 	}
 	if sel.Sources > 1 && !p.copy.ToDir {
 		return hint.Errorf("end it in a slash", "%s are %d files, and go to %s, which is no directory's name",
 			strings.Join(p.spec.Sources, " "), sel.Sources, p.copy.Dest)
 	}
-	k := key(parent, "copy", sel.Digest, how)
 	p.copy.From = sel
-	state, err := c.cached(ctx, name, k, "regular", func(ctx context.Context, _ *step) (State, error) {
+	state, err := c.cached(ctx, name, stepKey{below, "copy", sel.Digest, how}, "regular", below, func(ctx context.Context, _ *step) (State, error) {
 		return c.s.w.Copy(ctx, below, p.copy)
 	})
 	if err != nil {
 		return err
 	}
-	if fast != "" {
-		if err := c.s.w.Remember(fast, state, CacheInfo{Step: name, Kind: "regular"}); err != nil {
-			return err
+	if fast != nil {
+		if settled, ok := fast.with(c.s.w.Fetched); ok {
+			if err := c.s.w.Remember(settled, state, info); err != nil {
+				return err
+			}
 		}
+		c.s.solved(solvedStep{fast, below, state, info})
 	}
 	c.copied(state, linked, in)
+	return nil
+}
+
+// alsoByContents notes the other key of a COPY that was found by what the stage
+// was made of, where the cache is sent away: who builds that stage again has
+// only the files in common.
+func (c *chain) alsoByContents(ctx context.Context, p *part, step solvedStep) error {
+	if len(c.s.o.CacheTo) == 0 {
+		return nil
+	}
+	if _, here := c.s.w.Fetched(p.tree.State.Layers); !here {
+		return nil
+	}
+	sel, err := c.s.w.Select(ctx, p.tree, p.spec)
+	if err != nil {
+		return err
+	}
+	step.key[2] = sel.Digest
+	c.s.solved(step)
 	return nil
 }
 

@@ -29,13 +29,20 @@ type fake struct {
 	made   CommitSpec
 	specs  []RunSpec
 	copies []CopySpec
+	// remote is a cache elsewhere; its layers' diff ids are their names, and
+	// "far-" before one is how it is called before it is fetched. lost is what
+	// fetching gives.
+	remote  *RemoteCache
+	written []CacheRecord
+	fetched map[string]bool
+	lost    error
 	// run, when not nil, stands for the commands.
 	run func(ctx context.Context, spec RunSpec, out io.Writer) error
 }
 
 func newFake() *fake {
 	return &fake{
-		layers: map[string]map[string]string{}, cache: map[string]State{},
+		layers: map[string]map[string]string{}, cache: map[string]State{}, fetched: map[string]bool{},
 		images: map[string]Base{"docker.io/library/base:latest": {
 			State: State{Layers: []string{"base"}}, Digest: "sha256:base",
 			Config: &images.ImageConfig{OS: "linux", Config: images.ContainerConfig{
@@ -77,7 +84,11 @@ func (f *fake) Select(_ context.Context, tree Tree, spec SelectSpec) (Selection,
 	found := map[string]string{}
 	switch {
 	case tree.State != nil:
-		all := f.files(*tree.State)
+		state, err := f.local(*tree.State)
+		if err != nil {
+			return Selection{}, err
+		}
+		all := f.files(state)
 		for _, source := range spec.Sources {
 			name := "/" + strings.Trim(source, "/")
 			text, ok := all[name]
@@ -133,6 +144,10 @@ func (f *fake) layer(below State, files map[string]string) State {
 func (f *fake) Copy(_ context.Context, below State, spec CopySpec) (State, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	below, err := f.local(below)
+	if err != nil {
+		return State{}, err
+	}
 	f.copies = append(f.copies, spec)
 	files := map[string]string{}
 	for name, text := range spec.From.Found.(map[string]string) {
@@ -149,6 +164,10 @@ func (f *fake) Copy(_ context.Context, below State, spec CopySpec) (State, error
 func (f *fake) MakeDir(_ context.Context, below State, spec DirSpec) (State, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	below, err := f.local(below)
+	if err != nil {
+		return State{}, err
+	}
 	if _, ok := f.files(below)[spec.Path]; ok {
 		return below, nil
 	}
@@ -158,6 +177,11 @@ func (f *fake) MakeDir(_ context.Context, below State, spec DirSpec) (State, err
 
 func (f *fake) Run(ctx context.Context, below State, spec RunSpec, out io.Writer) (State, error) {
 	f.mu.Lock()
+	below, err := f.local(below)
+	if err != nil {
+		f.mu.Unlock()
+		return State{}, err
+	}
 	line := spec.Args[len(spec.Args)-1]
 	f.note("run %s", line)
 	f.specs = append(f.specs, spec)
@@ -197,6 +221,10 @@ func (f *fake) Remember(key string, state State, _ CacheInfo) error {
 func (f *fake) Commit(_ context.Context, spec CommitSpec) (images.Image, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	var err error
+	if spec.State, err = f.local(spec.State); err != nil {
+		return images.Image{}, err
+	}
 	f.made = spec
 	return images.Image{ID: "sha256:image", Names: spec.Names}, nil
 }
@@ -233,4 +261,59 @@ func (f *fake) try(t *testing.T, dockerfile string, files map[string]string, edi
 	f.did, f.specs, f.copies = nil, nil, nil
 	f.mu.Unlock()
 	return Build(t.Context(), f, o)
+}
+
+func (f *fake) ReadCache(_ context.Context, ref string) (*RemoteCache, error) {
+	if f.remote == nil {
+		return nil, fmt.Errorf("%s: not there", ref)
+	}
+	return f.remote, nil
+}
+
+func (f *fake) Stack(below State, _ *RemoteCache, diffID string) State {
+	return State{Layers: append(slices.Clone(below.Layers), "far-"+diffID)}
+}
+
+func (f *fake) Fetched(layers []string) ([]string, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	out := slices.Clone(layers)
+	for i, layer := range out {
+		id, far := strings.CutPrefix(layer, "far-")
+		if far && !f.fetched[id] {
+			return nil, false
+		}
+		out[i] = id
+	}
+	return out, true
+}
+
+// local is what a worker does with states that it uses.
+func (f *fake) local(s State) (State, error) {
+	out := State{}
+	for _, layer := range s.Layers {
+		id, far := strings.CutPrefix(layer, "far-")
+		if far && f.lost != nil {
+			return s, &LostCacheError{"far", f.lost}
+		}
+		if far && !f.fetched[id] {
+			f.fetched[id] = true
+			f.note("fetch %s", strings.Join(slices.Sorted(maps.Keys(f.layers[id])), " "))
+		}
+		out.Layers = append(out.Layers, id)
+	}
+	return out, nil
+}
+
+func (f *fake) DiffIDs(_ context.Context, layers []string, _ bool) ([]string, bool, error) {
+	out := slices.Clone(layers)
+	for i := range out {
+		out[i] = strings.TrimPrefix(out[i], "far-")
+	}
+	return out, true, nil
+}
+
+func (f *fake) WriteCache(_ context.Context, _ string, records []CacheRecord) error {
+	f.written = records
+	return nil
 }

@@ -39,5 +39,40 @@ func epochPart(t time.Time) string {
 	return fmt.Sprint(t.Unix())
 }
 
-// key stands for the files of a state.
-func (s State) key() string { return key(append([]string{"state"}, s.Layers...)...) }
+// stepKey is what a key is made of: strings, and States for what the step
+// stands on or takes files from.
+type stepKey []any
+
+// with is the key where layers are called as names says; false where one of
+// them has no name.
+func (k stepKey) with(names func(layers []string) ([]string, bool)) (string, bool) {
+	var parts []string
+	for _, part := range k {
+		switch part := part.(type) {
+		case string:
+			parts = append(parts, part)
+		case State:
+			layers, ok := names(part.Layers)
+			if !ok {
+				return "", false
+			}
+			parts = append(parts, key(append([]string{"state"}, layers...)...))
+		}
+	}
+	return key(parts...), true
+}
+
+// local is the key in the worker's own cache, where layers have its own names.
+func (k stepKey) local() string {
+	text, _ := k.with(func(layers []string) ([]string, bool) { return layers, true })
+	return text
+}
+
+// texts makes parts of a key of strings.
+func texts(parts ...string) stepKey {
+	var k stepKey
+	for _, part := range parts {
+		k = append(k, part)
+	}
+	return k
+}

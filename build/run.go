@@ -39,21 +39,22 @@ func (c *chain) run(ctx context.Context, in *dockerfile.Instruction, cmd *docker
 		spec.Mounts = append(spec.Mounts, *script)
 		parts = append(parts, "script", string(script.Data))
 	}
-	spec.Env, parts = c.environment(env, parts)
-	parts = append([]string{c.b.state.key(), "run"}, parts...)
-	parts = append(parts, "args")
-	parts = append(parts, spec.Args...)
+	var seen []string
+	spec.Env, seen = c.environment(env)
+	parts = append(stepKey{c.b.state, "run"}, parts...)
+	parts = append(append(parts, "env"), texts(seen...)...)
+	parts = append(append(parts, "args"), texts(spec.Args...)...)
 	rest, err := json.Marshal([]any{spec.User, spec.WorkingDir, spec.Network, spec.ExtraHosts, spec.ShmSize, epochPart(spec.Epoch.Epoch)})
 	if err != nil {
 		return err
 	}
-	k := key(append(parts, string(rest))...)
+	k := append(parts, string(rest))
 	kind := "regular"
 	if slices.ContainsFunc(mounts, func(m Mount) bool { return m.Kind == MountCache }) {
 		kind = "exec.cachemount"
 	}
 	below := c.b.state
-	state, err := c.cached(ctx, c.name(runText(in, cmd)), k, kind, func(ctx context.Context, st *step) (State, error) {
+	state, err := c.cached(ctx, c.name(runText(in, cmd)), k, kind, below, func(ctx context.Context, st *step) (State, error) {
 		select {
 		case c.s.runs <- struct{}{}:
 			defer func() { <-c.s.runs }()
@@ -111,8 +112,9 @@ func (c *chain) command(cmd *dockerfile.Run) (args []string, script *Mount) {
 }
 
 // environment is what the command sees: ENV, then those ARGs that ENV doesn't
-// have, then secrets and proxies, which don't count for the key.
-func (c *chain) environment(extra, parts []string) (env, key []string) {
+// have, then secrets and proxies, which aren't among seen: they don't count for
+// the key.
+func (c *chain) environment(extra []string) (env, seen []string) {
 	env = slices.Clone(c.b.config.Config.Env)
 	vars := scope{env: env}
 	for _, name := range slices.Sorted(maps.Keys(c.b.args)) {
@@ -120,14 +122,14 @@ func (c *chain) environment(extra, parts []string) (env, key []string) {
 			env = append(env, name+"="+c.b.args[name])
 		}
 	}
-	parts = append(append(parts, "env"), env...)
+	seen = slices.Clone(env)
 	env = append(env, extra...)
 	for _, name := range slices.Sorted(maps.Keys(c.s.o.Args)) {
 		if _, declared := c.b.args[name]; isProxy(name) && !declared {
 			env = append(env, name+"="+c.s.o.Args[name])
 		}
 	}
-	return env, parts
+	return env, seen
 }
 
 // runHistory is docker's form: the arguments that were set stand before the
@@ -146,7 +148,7 @@ func (c *chain) runHistory(args []string) string {
 
 // mounts reads the --mounts and finds what they show. parts are for the key,
 // env is what secrets put into the environment.
-func (c *chain) mounts(ctx context.Context, in *dockerfile.Instruction, cmd *dockerfile.Run) (all []Mount, parts, env []string, err error) {
+func (c *chain) mounts(ctx context.Context, in *dockerfile.Instruction, cmd *dockerfile.Run) (all []Mount, parts stepKey, env []string, err error) {
 	agents := 0
 	for _, text := range cmd.Mounts {
 		m, err := dockerfile.ParseMount(text, c.scope().word)
@@ -169,7 +171,7 @@ func (c *chain) mounts(ctx context.Context, in *dockerfile.Instruction, cmd *doc
 		if out.Target != "" {
 			out.Target = c.absolute(out.Target)
 		}
-		shown := ""
+		var shown stepKey
 		switch out.Kind {
 		case MountBind:
 			shown, err = c.bind(ctx, &out, m)
@@ -185,8 +187,9 @@ func (c *chain) mounts(ctx context.Context, in *dockerfile.Instruction, cmd *doc
 			return nil, nil, nil, in.Fault("--mount="+text, err)
 		}
 		// The names in it count, of binds the contents too.
-		parts = append(parts, "mount", fmt.Sprintf("%s %s %t %s %s %s %d %o %d %d %t", m.Type, out.Target, out.ReadOnly,
-			shown, out.ID, out.Sharing, out.Size, out.Mode, out.UID, out.GID, m.Required))
+		parts = append(append(parts, "mount"), shown...)
+		parts = append(parts, fmt.Sprintf("%s %s %t %s %s %d %o %d %d %t", m.Type, out.Target, out.ReadOnly,
+			out.ID, out.Sharing, out.Size, out.Mode, out.UID, out.GID, m.Required))
 		if out.Target != "" {
 			all = append(all, out)
 		}
@@ -196,43 +199,44 @@ func (c *chain) mounts(ctx context.Context, in *dockerfile.Instruction, cmd *doc
 
 // bind finds the files of a bind mount. The context isn't mounted itself: what
 // .dockerignore leaves out isn't shown, and what RUN does doesn't get there.
-func (c *chain) bind(ctx context.Context, out *Mount, m dockerfile.Mount) (key string, err error) {
+func (c *chain) bind(ctx context.Context, out *Mount, m dockerfile.Mount) (key stepKey, err error) {
 	source := m.Source
 	if source == "" {
 		source = "/"
 	}
 	if m.From == "" {
-		state, err := c.contextState(ctx, source)
+		state, key, err := c.contextState(ctx, source)
 		if err != nil {
-			return "", err
+			return nil, err
 		}
 		out.From, out.Source = &state, contextMount
-		return state.key(), nil
+		return key, nil
 	}
 	return c.shown(ctx, out, m.From, source)
 }
 
 // shown is a path in a stage or an image.
-func (c *chain) shown(ctx context.Context, out *Mount, from, source string) (key string, err error) {
+func (c *chain) shown(ctx context.Context, out *Mount, from, source string) (key stepKey, err error) {
 	state, err := c.from(ctx, from)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	out.From, out.Source = &state, path.Join("/", source)
-	return state.key() + " " + out.Source, nil
+	return stepKey{state, out.Source}, nil
 }
 
 // contextMount is where what a mount shows of the context stands in its state.
 const contextMount = "/context"
 
-// contextState makes a state of a part of the context.
-func (c *chain) contextState(ctx context.Context, source string) (State, error) {
+// contextState makes a state of a part of the context, known by its contents.
+func (c *chain) contextState(ctx context.Context, source string) (State, stepKey, error) {
 	sel, err := c.s.w.Select(ctx, c.s.src.tree(), SelectSpec{Sources: []string{source}, Literal: true, Followed: true})
 	if err != nil {
-		return State{}, selectFault(err, source)
+		return State{}, nil, selectFault(err, source)
 	}
-	k := key("context", sel.Digest, epochPart(c.s.o.Epoch))
-	return once(ctx, &c.s.mu, c.s.keys, k, func() (State, error) {
+	what := stepKey{"context", sel.Digest, epochPart(c.s.o.Epoch)}
+	k := what.local()
+	state, err := once(ctx, &c.s.mu, c.s.keys, k, func() (State, error) {
 		if state, ok := c.s.w.Lookup(k); ok {
 			return state, nil
 		}
@@ -242,6 +246,14 @@ func (c *chain) contextState(ctx context.Context, source string) (State, error) 
 		}
 		return state, c.s.w.Remember(k, state, CacheInfo{Step: "context " + source, Kind: "source.local"})
 	})
+	if err != nil {
+		return State{}, nil, err
+	}
+	if _, kept := c.s.w.Lookup(k); !kept {
+		// It changed while it was copied: these files are not what was read.
+		what = stepKey{state}
+	}
+	return state, what, nil
 }
 
 // from is the state of a stage or an image.
@@ -268,7 +280,7 @@ func (c *chain) from(ctx context.Context, from string) (State, error) {
 	return base.State, nil
 }
 
-func (c *chain) cache(ctx context.Context, out *Mount, m dockerfile.Mount) (key string, err error) {
+func (c *chain) cache(ctx context.Context, out *Mount, m dockerfile.Mount) (key stepKey, err error) {
 	if out.ID == "" {
 		out.ID = out.Target
 	}
@@ -276,7 +288,7 @@ func (c *chain) cache(ctx context.Context, out *Mount, m dockerfile.Mount) (key 
 		out.Sharing = "shared"
 	}
 	if m.From == "" {
-		return "", nil
+		return nil, nil
 	}
 	return c.shown(ctx, out, m.From, m.Source)
 }

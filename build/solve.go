@@ -27,6 +27,10 @@ type solver struct {
 	stages map[*stage]*promise[*built]
 	bases  map[string]*promise[Base]
 	keys   map[string]*promise[State] // steps under way or done, by key
+	done   []solvedStep
+	// caches are of other workers; warnings are about them.
+	caches   []*RemoteCache
+	warnings []string
 }
 
 // mostRuns bounds the commands that run side by side.

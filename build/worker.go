@@ -53,6 +53,27 @@ type Worker interface {
 	// who lists it.
 	Remember(key string, state State, info CacheInfo) error
 
+	// ReadCache reads what an image reference has of a cache. None of the files
+	// are fetched.
+	ReadCache(ctx context.Context, ref string) (*RemoteCache, error)
+
+	// Stack puts a layer of such a cache on a state. It is fetched when the
+	// state is used, by any other call; what can't be is a *LostCacheError.
+	Stack(below State, from *RemoteCache, diffID string) State
+
+	// Fetched gives the worker's own names of layers that Stack made, where all
+	// of them were fetched by now, and any others as they are.
+	Fetched(layers []string) ([]string, bool)
+
+	// DiffIDs names a state's layers so that every worker calls the same files
+	// the same; false where one has none. With pack those get one that weren't
+	// packed.
+	DiffIDs(ctx context.Context, layers []string, pack bool) ([]string, bool, error)
+
+	// WriteCache sends records, whose layers have diff ids, with those layers to
+	// an image reference.
+	WriteCache(ctx context.Context, ref string, records []CacheRecord) error
+
 	// Commit makes an image of a state. One that is there already, with the
 	// same names, costs a few small files.
 	Commit(ctx context.Context, spec CommitSpec) (images.Image, error)
@@ -263,6 +284,31 @@ type CacheInfo struct {
 	Step string // as progress shows it
 	Kind string // regular or exec.cachemount …: what builder prune filters by
 }
+
+// RemoteCache is a cache that isn't this worker's.
+type RemoteCache struct {
+	Ref string
+	// Steps are by key; the value is the diff id of the layer that the step
+	// puts on top of the state in the key, "" for none.
+	Steps map[string]string
+	// Source is the worker's own.
+	Source any
+}
+
+// CacheRecord is a step in a RemoteCache that is written.
+type CacheRecord struct {
+	Key   string
+	Layer string // the worker's name; "": the step made none
+}
+
+// LostCacheError says that a RemoteCache promised a layer and doesn't have it.
+type LostCacheError struct {
+	Ref string
+	Err error
+}
+
+func (e *LostCacheError) Error() string { return fmt.Sprintf("cache of %s: %v", e.Ref, e.Err) }
+func (e *LostCacheError) Unwrap() error { return e.Err }
 
 // CommitSpec says which image becomes of a state.
 type CommitSpec struct {

@@ -25,7 +25,10 @@ type committing struct {
 }
 
 // Commit makes an image of a state.
-func (w *worker) Commit(ctx context.Context, spec build.CommitSpec) (images.Image, error) {
+func (w *worker) Commit(ctx context.Context, spec build.CommitSpec) (_ images.Image, err error) {
+	if spec.State, err = w.local(ctx, spec.State); err != nil {
+		return images.Image{}, err
+	}
 	c := &committing{w: w, spec: spec, metas: map[string]layers.Meta{}}
 	o := images.AssembleOptions{Config: spec.Config, Names: spec.Names}
 	below := 0
@@ -200,6 +203,9 @@ func (w *worker) Save(ctx context.Context, img images.Image, format string, name
 func (w *worker) Tar(ctx context.Context, state build.State, out io.Writer) (err error) {
 	if len(state.Layers) == 0 {
 		return treetar.NewWriter(out).Close()
+	}
+	if state, err = w.local(ctx, state); err != nil {
+		return err
 	}
 	in, err := w.e.stageOutput(ctx, &buildJob{Do: jobFiles, Layers: w.lowers(state)}, nil)
 	if err != nil {

@@ -42,6 +42,9 @@ func (w *worker) Copy(ctx context.Context, below build.State, spec build.CopySpe
 	if _, err := parseChmod(spec.Chmod); err != nil {
 		return state, err
 	}
+	if below, err = w.local(ctx, below); err != nil {
+		return state, err
+	}
 	st, err := w.e.stageStep()
 	if err != nil {
 		return state, err
@@ -63,7 +66,11 @@ func (w *worker) Copy(ctx context.Context, below build.State, spec build.CopySpe
 	var temporary string
 	switch tree := spec.From.Tree; {
 	case tree.State != nil:
-		c.From = w.lowers(*tree.State)
+		from, err := w.local(ctx, *tree.State)
+		if err != nil {
+			return state, err
+		}
+		c.From = w.lowers(from)
 	case tree.Dir != "":
 		c.Dir = tree.Dir
 	default:
@@ -207,6 +214,9 @@ func writeGiven(name string, f build.File) (err error) {
 
 // MakeDir makes a directory.
 func (w *worker) MakeDir(ctx context.Context, below build.State, spec build.DirSpec) (state build.State, err error) {
+	if below, err = w.local(ctx, below); err != nil {
+		return state, err
+	}
 	st, err := w.e.stageStep()
 	if err != nil {
 		return state, err

@@ -47,6 +47,19 @@ func (w *worker) Run(ctx context.Context, below build.State, spec build.RunSpec,
 	if len(below.Layers) == 0 && len(spec.Mounts) == 0 {
 		return state, hint.Errorf("begin the stage with an image that has a shell, or copy one into it", "RUN in a stage without any file")
 	}
+	if below, err = w.local(ctx, below); err != nil {
+		return state, err
+	}
+	spec.Mounts = slices.Clone(spec.Mounts)
+	for i := range spec.Mounts {
+		if from := spec.Mounts[i].From; from != nil {
+			shown, err := w.local(ctx, *from)
+			if err != nil {
+				return state, err
+			}
+			spec.Mounts[i].From = &shown
+		}
+	}
 	st, err := w.e.stageStep()
 	if err != nil {
 		return state, err

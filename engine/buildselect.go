@@ -184,16 +184,83 @@ func (w *worker) Select(ctx context.Context, tree build.Tree, spec build.SelectS
 	var err error
 	switch {
 	case tree.State != nil:
-		// What is in it is known by the layers that it is made of.
-		sum := sha256.New()
-		fmt.Fprintf(sum, "state %q %q %v %v %q", tree.State.Layers, spec.Sources, spec.Literal, spec.Parents, spec.Exclude)
-		s.Digest, s.Sources = "sha256:"+hex.EncodeToString(sum.Sum(nil)), len(spec.Sources)
+		err = w.selectState(ctx, &s)
 	case tree.Dir != "":
 		err = w.selectContext(ctx, &s)
 	default:
 		err = selectFiles(&s)
 	}
 	return s, err
+}
+
+// picked is what a stage finds of a state's files.
+type picked struct {
+	Digest  string `json:"digest"`
+	Sources int    `json:"sources"`
+	// Missing is a source that means nothing.
+	Missing string `json:"missing,omitempty"`
+}
+
+// selectState finds files of a state, and their digest, in a stage: they may be
+// other ids' alone.
+func (w *worker) selectState(ctx context.Context, s *build.Selection) error {
+	state, err := w.local(ctx, *s.Tree.State)
+	if err != nil {
+		return err
+	}
+	var found picked
+	job := &buildJob{Do: jobPick, Layers: w.lowers(state), Copy: &buildCopy{Spec: s.Spec}}
+	err = w.e.stage(ctx, request{Build: job}, func(ev event) {
+		if ev.Picked != nil {
+			found = *ev.Picked
+		}
+	})
+	if err == nil && found.Missing != "" {
+		err = fmt.Errorf("%s: %w", found.Missing, build.ErrNoSource)
+	}
+	s.Digest, s.Sources = found.Digest, found.Sources
+	return err
+}
+
+// pick is a jobPick.
+func (s *stageRun) pick(ctx context.Context, job *buildJob, lowers []string) error {
+	tree, err := layers.OpenContents(lowers, s.req.IDs)
+	if err != nil {
+		return err
+	}
+	defer tree.Close()
+	spec := job.Copy.Spec
+	items, err := expand(tree, spec)
+	if errors.Is(err, build.ErrNoSource) {
+		missing := strings.TrimSuffix(err.Error(), ": "+build.ErrNoSource.Error())
+		s.tell(event{Picked: &picked{Missing: missing}})
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	skip, err := excluder(spec.Exclude, items)
+	if err != nil {
+		return err
+	}
+	sum := sha256.New()
+	for _, item := range items {
+		fmt.Fprintf(sum, "item %q %v %q\n", item.Name, item.Dir, item.Above)
+		dressed := item.Above
+		if spec.Parents && item.Dir {
+			dressed = append(dressed, item.From)
+		}
+		for _, dir := range dressed {
+			if err := tree.Look(sum, dir); err != nil {
+				return err
+			}
+		}
+		if err := tree.Describe(ctx, sum, item.From, skip); err != nil {
+			return err
+		}
+	}
+	s.tell(event{Picked: &picked{Digest: "sha256:" + hex.EncodeToString(sum.Sum(nil)), Sources: len(items)}})
+	return nil
 }
 
 // selectFiles takes files that are given.

@@ -30,6 +30,10 @@ const (
 	jobLayer  = "layer"
 	jobFiles  = "files"
 	jobSquash = "squash"
+	// jobReceive unpacks the blob in Paths, which has DiffID.
+	jobReceive = "receive"
+	// jobPick finds the sources of a COPY in Layers.
+	jobPick = "pick"
 
 	jobFlatten = "flatten"
 	jobDiffer  = "differ"
@@ -43,6 +47,7 @@ type buildJob struct {
 	Layers  []string    `json:"layers,omitempty"`  // keys of those below, topmost first
 	Top     []string    `json:"top,omitempty"`     // of a squash: all layers
 	Trees   []buildTree `json:"trees,omitempty"`
+	DiffID  string      `json:"diffID,omitempty"`
 	Epoch   *time.Time  `json:"epoch,omitempty"`
 	Owner   string      `json:"owner,omitempty"`
 	Owned   bool        `json:"owned,omitempty"` // of tidy: the owners are written down already
@@ -102,6 +107,10 @@ func (s *stageRun) build(ctx context.Context, store *layers.Store) error {
 		return err
 	case jobLayer, jobFiles, jobSquash:
 		return s.packStep(ctx, store, job, lowers)
+	case jobPick:
+		return s.pick(ctx, job, lowers)
+	case jobReceive:
+		return s.receiveStep(ctx, store, job, lowers)
 	}
 	m, err := layers.Make(job.Staging, lowers, s.req.IDs)
 	if err != nil {
@@ -135,6 +144,17 @@ func (s *stageRun) build(ctx context.Context, store *layers.Store) error {
 		}
 	}
 	meta, err := m.Done()
+	s.tell(event{Made: &meta})
+	return err
+}
+
+func (s *stageRun) receiveStep(ctx context.Context, store *layers.Store, job *buildJob, lowers []string) error {
+	blob, err := os.Open(job.Paths[0])
+	if err != nil {
+		return err
+	}
+	defer blob.Close()
+	meta, err := store.Receive(ctx, blob, job.DiffID, job.Staging, lowers)
 	s.tell(event{Made: &meta})
 	return err
 }

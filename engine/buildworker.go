@@ -12,6 +12,7 @@ import (
 	"nook/build"
 	"nook/images"
 	"nook/images/layers"
+	"nook/images/registry"
 	"nook/internal/hint"
 	"nook/internal/lockfile"
 )
@@ -37,6 +38,12 @@ type worker struct {
 	memos map[string]*memo // by directory
 	// unsure are states of a context that changed while it was copied.
 	unsure map[string]bool
+	// remote are layers of other caches, by the names that Stack gave them.
+	remote map[string]*remoteLayer
+	// packed are layers that were packed to be sent, in the directory packs.
+	packed map[string]packedFile
+	packs  *staged
+	client *registry.Client
 }
 
 func buildDir(root string) string { return filepath.Join(root, "build") }
@@ -44,7 +51,8 @@ func buildDir(root string) string { return filepath.Join(root, "build") }
 // newWorker registers a build, which has to be closed.
 func (e *Engine) newWorker(ctx context.Context) (*worker, error) {
 	w := &worker{e: e, dir: buildDir(e.root), note: func(text string) { e.note("%s", text) },
-		whole: map[string]bool{}, unsure: map[string]bool{}, memos: map[string]*memo{}}
+		whole: map[string]bool{}, unsure: map[string]bool{}, memos: map[string]*memo{},
+		remote: map[string]*remoteLayer{}, packed: map[string]packedFile{}}
 	for _, name := range []string{"cache", ".staging", "mounts", "contexts", "running"} {
 		if err := os.MkdirAll(filepath.Join(w.dir, name), 0o700); err != nil {
 			return nil, e.noRoom(fmt.Errorf("build: %w", err))
@@ -71,6 +79,12 @@ func (w *worker) close() {
 		release()
 	}
 	w.pins = nil
+	if w.packs != nil {
+		w.packs.close()
+	}
+	if w.client != nil {
+		w.client.Close()
+	}
 }
 
 // runningBuild says that a build is under way: what it made, or found in the

@@ -104,6 +104,8 @@ type event struct {
 	Failure *event `json:"failure,omitempty"`
 	// Made answers a build's job that makes a layer.
 	Made *layers.Meta `json:"made,omitempty"`
+	// Picked answers one that looks for files.
+	Picked *picked `json:"picked,omitempty"`
 }
 
 // stage runs a job in a new stage.

@@ -212,6 +212,27 @@ func (a *assembling) pack(ctx context.Context) error {
 	return nil
 }
 
+// PackFile packs a tar stream into a new file as Assemble packs layers.
+func (s *Store) PackFile(path string, stream io.Reader) (PackedLayer, error) {
+	file, diffID, err := (&staging{store: s}).packTo(path, stream)
+	if err != nil {
+		return PackedLayer{}, err
+	}
+	return PackedLayer{
+		Blob:   Descriptor{MediaType: mediaTypeLayerGzip, Digest: file.digest, Size: file.size},
+		DiffID: diffID, Empty: diffID == emptyTar,
+	}, nil
+}
+
+// PackedFile is where a layer that was packed before lies in the store; false
+// where it doesn't any more.
+func (s *Store) PackedFile(p PackedLayer) (path string, ok bool) {
+	if p.Empty || !s.hasPacked(&p) {
+		return "", false
+	}
+	return s.blobPath(p.Blob.Digest), true
+}
+
 // documents are the manifest and the config of the image, as they are stored.
 func (a *assembling) documents() (manifest, config []byte, err error) {
 	m, cfg := a.describe()

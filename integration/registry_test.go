@@ -18,7 +18,8 @@ const noRegistries = "[[registry]]\nprefix = \"*.io\"\nblocked = true\n"
 //
 //	registry [-tls] [-auth] VAR
 //
-// VAR becomes its HOST:PORT, VAR_CA the file of its certificate.
+// VAR becomes its HOST:PORT, VAR_CA the file of its certificate, VAR_DIR the
+// directory with what it keeps.
 func cmdRegistry(ts *testscript.TestScript, neg bool, args []string) {
 	var o testenv.RegistryOptions
 	f := flag.NewFlagSet("registry", flag.ContinueOnError)
@@ -35,6 +36,7 @@ func cmdRegistry(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	ts.Defer(r.Stop)
 	ts.Setenv(f.Arg(0), r.Host)
+	ts.Setenv(f.Arg(0)+"_DIR", dir)
 	if r.CA != "" {
 		text, err := os.ReadFile(r.CA)
 		ts.Check(err)

@@ -51,6 +51,8 @@ func buildOptions() []option {
 	return []option{
 		{name: "add-host", value: "list", usage: `Add a custom host-to-IP mapping ("host:ip")`},
 		{name: "build-arg", value: "list", usage: "Set build-time variables"},
+		{name: "cache-from", value: "list", usage: `Cache of other machines to use (format: "NAME" or "type=registry,ref=NAME")`},
+		{name: "cache-to", value: "list", usage: `Where to write the cache to (format: "NAME" or "type=registry,ref=NAME[,mode=min|max]")`},
 		{name: "file", short: "f", value: "string", usage: `Name of the Dockerfile, or "-" (default: "PATH/Dockerfile")`},
 		{name: "iidfile", value: "string", usage: "Write the image ID to a file"},
 		{name: "label", value: "list", usage: "Set metadata for an image"},
@@ -229,8 +231,50 @@ func (s *shell) readBuild(c *cli.Context) (build.Options, error) {
 	if o.Secrets, err = readSecrets(c.StringSlice("secret"), s.lookup); err != nil {
 		return o, err
 	}
-	o.SSH, err = readSSH(c.StringSlice("ssh"), s.lookup)
-	return o, err
+	if o.SSH, err = readSSH(c.StringSlice("ssh"), s.lookup); err != nil {
+		return o, err
+	}
+	for _, text := range c.StringSlice("cache-from") {
+		from, err := readCacheTarget("cache-from", text, "type", "ref")
+		if err != nil {
+			return o, err
+		}
+		o.CacheFrom = append(o.CacheFrom, from.Ref)
+	}
+	for _, text := range c.StringSlice("cache-to") {
+		to, err := readCacheTarget("cache-to", text, "type", "ref", "mode")
+		if err != nil {
+			return o, err
+		}
+		o.CacheTo = append(o.CacheTo, to)
+	}
+	return o, nil
+}
+
+// readCacheTarget reads NAME, or type=registry,ref=NAME.
+func readCacheTarget(flag, text string, keys ...string) (build.CacheTarget, error) {
+	kv := map[string]string{"type": "registry", "ref": text}
+	if strings.Contains(text, "=") {
+		var err error
+		if kv, err = keyValues(flag, text, keys...); err != nil {
+			return build.CacheTarget{}, err
+		}
+	}
+	to := build.CacheTarget{Ref: kv["ref"], Max: kv["mode"] == "max"}
+	switch {
+	case kv["type"] != "registry":
+		return to, hint.Errorf("type=registry,ref=NAME is what there is", "invalid value %q for --%s: type %q", text, flag, kv["type"])
+	case kv["mode"] != "" && kv["mode"] != "min" && !to.Max:
+		return to, hint.Errorf("min and max are known", "invalid value %q for --%s: mode %q", text, flag, kv["mode"])
+	}
+	ref, err := images.ParseReference(to.Ref)
+	if err == nil && flag == "cache-to" && ref.Digest != "" {
+		err = errors.New("a new cache has no digest yet")
+	}
+	if err != nil {
+		return to, fmt.Errorf("--%s %s: %w", flag, text, err)
+	}
+	return to, nil
 }
 
 // readEpoch reads SOURCE_DATE_EPOCH: the flag, the build argument, then the

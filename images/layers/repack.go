@@ -39,3 +39,23 @@ func extractTo(ctx context.Context, stream io.Reader, dir string, lowers []strin
 	_ = os.Remove(filepath.Join(dir, ownersFile))
 	return meta, l.writeOwners(filepath.Join(dir, ownersFile))
 }
+
+// Receive unpacks a blob, packed or not, to dir, whose fs is there and empty, as
+// a layer on top of lowers: what Place wants to know of it. The content has to
+// have the diff id. It runs in a stage.
+func (s *Store) Receive(ctx context.Context, blob io.Reader, diffID, dir string, lowers []string) (Meta, error) {
+	stream, _, err := decompressUpTo(blob, true, &fuse{floor: s.bomb})
+	if err != nil {
+		return Meta{}, err
+	}
+	defer func() { _ = stream.Close() }()
+	meta, err := extractTo(ctx, stream, dir, lowers, s.ids)
+	if err != nil {
+		return meta, err
+	}
+	if got := stream.diffID(); got != diffID {
+		return meta, fmt.Errorf("the layer's content has the digest %s and should have %s", got, diffID)
+	}
+	meta.DiffID = diffID
+	return meta, nil
+}
