@@ -171,7 +171,8 @@ type sender struct {
 	conn   io.Writer
 	room   sync.Cond
 	window int
-	over   bool // nobody takes input any more
+	over   bool // nobody takes anything any more
+	spoke  bool // something was sent
 	// keys end the conversation when they are typed.
 	keys    []byte
 	matched int
@@ -181,7 +182,19 @@ type sender struct {
 func (s *sender) send(k frame.Kind, payload []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.over {
+		return
+	}
+	s.spoke = true
 	_ = frame.Write(s.conn, k, payload) // a monitor that is gone is seen by the reader
+}
+
+// hush lets nothing be sent any more, unless something was.
+func (s *sender) hush() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.over = s.over || !s.spoke
+	return !s.spoke
 }
 
 // copy sends standard input, never more ahead than the window.
@@ -201,6 +214,7 @@ func (s *sender) copy(in io.Reader) {
 			}
 			part := min(len(data), s.window)
 			s.window -= part
+			s.spoke = true
 			_ = frame.Write(s.conn, frame.Stdin, data[:part])
 			s.mu.Unlock()
 			data = data[part:]

@@ -1,6 +1,16 @@
 package engine
 
-import "testing"
+import (
+	"bytes"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"nook/internal/frame"
+)
 
 // TestDetachKeys: what is typed goes on, but for the keys; how it is cut into
 // reads changes nothing.
@@ -34,5 +44,53 @@ func TestDetachKeys(t *testing.T) {
 				t.Errorf("keys %q, typed %q in pieces of %d: got %q, %v, want %q, %v", tc.keys, tc.typed, size, got, detach, tc.input, tc.detach)
 			}
 		}
+	}
+}
+
+// TestEndedAfterInput: a monitor that told the end of a short command and then
+// hears something else than that all is done starts, and has the output.
+func TestEndedAfterInput(t *testing.T) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, theirs := os.NewFile(uintptr(fds[0]), "ours"), os.NewFile(uintptr(fds[1]), "theirs")
+	defer ours.Close()
+	monitor := make(chan error, 1)
+	go func() {
+		defer theirs.Close()
+		kind, _, err := frame.NewReader(theirs).Next()
+		if kind != frame.StdinEOF {
+			err = errors.Join(err, errors.New("no end of input came"))
+		}
+		monitor <- errors.Join(err, frame.Write(theirs, frame.Ended, make([]byte, 128)),
+			frame.Write(theirs, frame.Stdout, []byte("out\n")), frame.Write(theirs, frame.Exit, []byte(`{"code":3}`)))
+	}()
+	var out bytes.Buffer
+	s := &started{control: ours}
+	code, running, err := s.attach(t.Context(), Streams{In: strings.NewReader(""), Out: &out, KeepSignals: true})
+	if code != 3 || !running || err != nil || out.String() != "out\n" {
+		t.Errorf("got %d, %v, %v and %q, want 3 and what the container wrote", code, running, err, out.String())
+	}
+	if err := <-monitor; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestHush: after it nothing is sent, unless something was before.
+func TestHush(t *testing.T) {
+	var sent bytes.Buffer
+	s := &sender{conn: &sent}
+	if !s.hush() || !s.hush() {
+		t.Error("of one that sent nothing: refused")
+	}
+	s.send(frame.StdinEOF, nil)
+	if sent.Len() > 0 {
+		t.Errorf("%q was sent after it", sent.Bytes())
+	}
+	s = &sender{conn: &sent}
+	s.send(frame.StdinEOF, nil)
+	if s.hush() || sent.Len() == 0 {
+		t.Errorf("of one that sent %q: taken", sent.Bytes())
 	}
 }

@@ -140,6 +140,9 @@ func (s *started) attach(ctx context.Context, streams Streams) (code int, runnin
 			}
 			return true, 0, s.explain(rep)
 		case frame.Ended:
+			if !t.in.hush() {
+				return false, 0, nil // it hears what was sent, and starts after all
+			}
 			code, err := s.settle(payload, streams)
 			running = err == nil
 			return true, code, err
