@@ -270,18 +270,21 @@ func (m *monitor) live(l *life) (code int, err error) {
 
 // started tells that the entrypoint runs, and lets others in.
 func (m *monitor) started(l *life) error {
-	if err := m.attend(); err != nil {
-		return err
-	}
 	var err error
 	if l.host, err = hostPid(l.pid); err != nil {
 		return err
 	}
 	m.mu.Lock()
-	m.life = l
+	m.life = l // before anybody can ask something of it
 	told := m.state.Starting
 	first := told || m.state.Started.IsZero()
+	if m.isStopped() { // by one who found nothing to end
+		_ = unix.Kill(l.pid, unix.SIGKILL)
+	}
 	m.mu.Unlock()
+	if err := m.attend(); err != nil {
+		return err
+	}
 	err = m.write(func(s *containers.State) {
 		s.Health = m.config.FirstHealth()
 		s.Status, s.Pid, s.Error = containers.Running, l.host, ""
