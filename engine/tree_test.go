@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"nook/containers"
 	"nook/images"
 	"nook/internal/hint"
@@ -204,6 +206,7 @@ func TestProcessOfAnother(t *testing.T) {
 func TestCancelledCopyLeavesNoPartOfAFile(t *testing.T) {
 	e := loaded(t, "single", nil)
 	stopped(t, e, "web", "true")
+	half := filepath.Join(e.only(t).Path, "upper/tmp/half")
 	for name, end := range map[string]bool{"context": true, "source": false} {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
@@ -214,6 +217,10 @@ func TestCancelledCopyLeavesNoPartOfAFile(t *testing.T) {
 			_ = w.WriteHeader(&tar.Header{Name: "whole", Typeflag: tar.TypeReg, Mode: 0o644})
 			_ = w.WriteHeader(&tar.Header{Name: "half", Typeflag: tar.TypeReg, Mode: 0o644, Size: 8 << 20})
 			_, _ = w.Write(bytes.Repeat([]byte("x"), 4<<20))
+			// Until the stage waits for more of it.
+			for st, err := os.Stat(half); err != nil || st.Size() < 4<<20; st, err = os.Stat(half) {
+				_ = unix.Nanosleep(&unix.Timespec{Nsec: 1e6}, nil)
+			}
 			if end {
 				cancel()
 			} else {

@@ -54,7 +54,11 @@ func (s *stageRun) files(ctx context.Context, store *layers.Store) error {
 	var data *os.File
 	if job.Data {
 		unix.CloseOnExec(next)
+		// Non-blocking, so that Close ends a read that waits.
+		_ = unix.SetNonblock(next, true)
 		data = os.NewFile(uintptr(next), "pipe")
+		stop := context.AfterFunc(ctx, func() { _ = data.Close() })
+		defer stop()
 		next++
 	}
 	switch job.Do {
