@@ -81,7 +81,7 @@ func TestEndedAfterInput(t *testing.T) {
 func TestHush(t *testing.T) {
 	var sent bytes.Buffer
 	s := &sender{conn: &sent}
-	if !s.hush() || !s.hush() {
+	if !s.hush() {
 		t.Error("of one that sent nothing: refused")
 	}
 	s.send(frame.StdinEOF, nil)
