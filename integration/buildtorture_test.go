@@ -87,6 +87,9 @@ func TestBuildTorture(t *testing.T) {
 			}
 		}
 		t.Logf("killed: %v", hits)
+		// What a kill left in a layer goes with it.
+		b.host.run(t, "nook", "rmi", "-f", "made")
+		b.host.run(t, "nook", "builder", "prune", "-af")
 	})
 }
 

@@ -58,11 +58,12 @@ const patience = 2 * time.Minute
 
 // left returns what the test left behind, a line each: processes, mounts,
 // half-made things and, unless it keeps them, containers. It waits that long
-// for each process to end.
+// for the processes to end.
 func (h *host) left(wait time.Duration) []string {
 	var out []string
+	late := time.Now().Add(wait)
 	for _, p := range h.processes() {
-		if !ended(p.pid, wait) {
+		if !ended(p.pid, time.Until(late)) {
 			out = append(out, fmt.Sprintf("process %d: %s", p.pid, p.what))
 		}
 	}
