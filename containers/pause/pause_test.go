@@ -388,6 +388,7 @@ func eachPausedAndKilled(t *testing.T, monitor func(t *testing.T, way string)) {
 				testenv.Need(t, "freezer", freezer)
 			}
 			cmd := testenv.MonitorCommand(t.Context(), t.Name())
+			cmd.Env = append(cmd.Env, "TMPDIR="+t.TempDir()) // it removes nothing itself
 			out, err := cmd.StdoutPipe()
 			if err != nil {
 				t.Fatal(err)
