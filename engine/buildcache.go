@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -13,6 +14,7 @@ import (
 	"nook/build"
 	"nook/images/layers"
 	"nook/internal/atomicfile"
+	"nook/internal/lockfile"
 )
 
 // cached is a file of build/cache. Its time of modification is when it was
@@ -33,8 +35,17 @@ func (w *worker) cacheFile(key string) string {
 	return filepath.Join(w.dir, "cache", hex.EncodeToString(sum[:])+".json")
 }
 
+// cacheLock is the lock that builds share while they look at the cache: what
+// one of them found is seen by a prune to be in use, or was gone.
+func (e *Engine) cacheLock() string { return filepath.Join(buildDir(e.root), "cache", ".lock") }
+
 // Lookup finds a state in the cache.
 func (w *worker) Lookup(key string) (build.State, bool) {
+	unlock, err := lockfile.RLock(context.Background(), w.e.cacheLock())
+	if err != nil {
+		return build.State{}, false
+	}
+	defer unlock()
 	file := w.cacheFile(key)
 	c, err := readCached(file)
 	if err != nil {
@@ -45,7 +56,6 @@ func (w *worker) Lookup(key string) (build.State, bool) {
 			return build.State{}, false
 		}
 	}
-	// A prune that ran between the two would have taken the file too.
 	now := time.Now()
 	if os.Chtimes(file, now, now) != nil {
 		return build.State{}, false

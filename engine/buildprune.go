@@ -115,6 +115,14 @@ func (e *Engine) PruneBuilds(ctx context.Context, o BuildPruneOptions) (PrunedBu
 	if err != nil {
 		return done, err
 	}
+	unlock := func() {}
+	if len(list) > 0 {
+		if unlock, err = lockfile.Lock(ctx, e.cacheLock()); err != nil {
+			return done, err
+		}
+	}
+	defer unlock()
+	// A build that begins from now on finds what is left.
 	began := e.oldestBuild()
 	late := func(t time.Time) bool { return !t.Before(began) || !o.Until.IsZero() && t.After(o.Until) }
 	var size int64
@@ -126,6 +134,9 @@ func (e *Engine) PruneBuilds(ctx context.Context, o BuildPruneOptions) (PrunedBu
 		}
 	}
 	for _, s := range list {
+		if info, err := os.Stat(s.file); err == nil {
+			s.LastUsed = info.ModTime() // it may have been used since
+		}
 		if late(s.LastUsed) || s.InImage && !o.All || o.Keep > 0 && size <= o.Keep {
 			continue
 		}
@@ -137,6 +148,7 @@ func (e *Engine) PruneBuilds(ctx context.Context, o BuildPruneOptions) (PrunedBu
 		}
 		done.IDs = append(done.IDs, s.ID)
 	}
+	unlock() // once more at the end does nothing
 	if o.Keep == 0 {
 		if err := e.pruneMounts(ctx, late, &done); err != nil {
 			return done, err
