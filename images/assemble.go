@@ -253,12 +253,13 @@ func (a *assembling) describe() (*Manifest, *ImageConfig) {
 	}
 	cfg := a.o.Config
 	cfg.RootFS = RootFS{Type: "layers", DiffIDs: append([]string{}, a.base.RootFS.DiffIDs...)}
-	cfg.History = slices.Clone(cfg.History)
+	below := ofAllLayers(a.base.History, len(a.below))
+	cfg.History = append(below, cfg.History[min(len(a.base.History), len(cfg.History)):]...)
 	var last *time.Time // of the layer or step before
 	next := 0
 	for i := range cfg.History {
 		step := &cfg.History[i]
-		if i >= len(a.base.History) && !step.EmptyLayer && next < len(a.packed) {
+		if i >= len(below) && !step.EmptyLayer && next < len(a.packed) {
 			if at := a.o.Layers[next].Time; !at.IsZero() {
 				at = at.UTC()
 				step.Created = &at
@@ -299,6 +300,9 @@ func (a *assembling) candidate() (candidate, error) {
 		names: a.names,
 	}
 	if c.manifest, err = parseManifest(manifest, mediaTypeManifest); err != nil {
+		return candidate{}, err
+	}
+	if err := stackable(len(c.manifest.Layers)); err != nil {
 		return candidate{}, err
 	}
 	c.config, err = parseConfig(config)

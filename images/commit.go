@@ -189,6 +189,9 @@ func (g *staging) onTop(o CommitOptions, below []Descriptor, base *ImageConfig, 
 		m.Layers = append(m.Layers, Descriptor{MediaType: mediaTypeLayerGzip, Digest: layer.digest, Size: layer.size})
 		cfg.RootFS.DiffIDs = append(cfg.RootFS.DiffIDs, diffID)
 	}
+	if err := stackable(len(m.Layers)); err != nil {
+		return candidate{}, err
+	}
 	cfg.History = append(ofAllLayers(base.History, len(below)), step)
 	file, err := g.keepJSON(&cfg)
 	if err != nil {

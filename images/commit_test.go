@@ -130,6 +130,53 @@ func TestCommitOnAnImageWithoutHistoryTellsWhichLayerItMade(t *testing.T) {
 	}
 }
 
+func TestAssembleOnAnImageWithoutHistoryTellsWhichLayersItMade(t *testing.T) {
+	s := newStore(t)
+	base := loadImage(t, s, small())
+	layer := func(name string) NewLayer {
+		return NewLayer{Open: func() (io.ReadCloser, error) { return io.NopCloser(change(t, name)), nil }}
+	}
+	got, err := s.Assemble(t.Context(), AssembleOptions{
+		Base: &base, Layers: []NewLayer{layer("one"), layer("two")},
+		Config: ImageConfig{History: []History{{CreatedBy: "COPY one"}, {CreatedBy: "ENV a=b", EmptyLayer: true}, {CreatedBy: "COPY two"}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := s.Config(got)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var made []string
+	for _, step := range cfg.History {
+		made = append(made, fmt.Sprint(step.CreatedBy, step.EmptyLayer))
+	}
+	want := []string{"false", "false", "COPY onefalse", "ENV a=btrue", "COPY twofalse"}
+	if !slices.Equal(made, want) {
+		t.Errorf("its history is %q, want %q", made, want)
+	}
+}
+
+func TestNothingGrowsAboveWhatOverlayfsStacks(t *testing.T) {
+	s := newStore(t)
+	base := loadImage(t, s, small())
+	layers := make([]NewLayer, maxLayers-1)
+	for i := range layers {
+		layers[i].Open = func() (io.ReadCloser, error) { return io.NopCloser(change(t, "one")), nil }
+	}
+	const want = "the image has 501 layers, more than the 500 that overlayfs stacks"
+	if _, err := s.Assemble(t.Context(), AssembleOptions{Base: &base, Layers: layers}); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want %q", err, want)
+	}
+	full, err := s.Assemble(t.Context(), AssembleOptions{Base: &base, Layers: layers[1:]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Commit(t.Context(), CommitOptions{Base: full, Layer: change(t, "new")}); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want %q", err, want)
+	}
+}
+
 // TestCommitThatEndsEarlyLeavesNothing: the stream breaks off, its context
 // ends, unpacking fails, the base goes.
 func TestCommitThatEndsEarlyLeavesNothing(t *testing.T) {

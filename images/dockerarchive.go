@@ -123,6 +123,9 @@ func (l *loader) dockerImage(entry dockerEntry) (candidate, error) {
 		return candidate{}, fmt.Errorf("%w: %s lists %d layers, the config %d diff ids",
 			ErrDigest, dockerManifestFile, len(entry.Layers), len(cfg.RootFS.DiffIDs))
 	}
+	if err := stackable(len(entry.Layers)); err != nil {
+		return candidate{}, err
+	}
 	for i, name := range entry.Layers {
 		layer, err := l.dockerLayer(name, cfg.RootFS.DiffIDs[i])
 		if err != nil {

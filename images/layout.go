@@ -252,6 +252,9 @@ func (l *loader) image(d Descriptor) (candidate, error) {
 	if c.manifest, err = parseManifest(data, d.MediaType); err != nil {
 		return candidate{}, err
 	}
+	if err := stackable(len(c.manifest.Layers)); err != nil {
+		return candidate{}, err
+	}
 	l.stage.keep(file)
 	data, file, err = l.blobData("config", c.manifest.Config)
 	if err != nil {

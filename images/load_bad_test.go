@@ -136,6 +136,13 @@ func TestLoadRefusesBadLayouts(t *testing.T) {
 		{"a layer's size", func(b *bundle) {
 			b.editManifest(func(m *Manifest) { m.Layers[0].Size++ })
 		}, "bytes and should have", ErrDigest},
+		{"a layer too many to stack", func(b *bundle) {
+			b.editManifest(func(m *Manifest) {
+				for len(m.Layers) <= maxLayers {
+					m.Layers = append(m.Layers, m.Layers[0])
+				}
+			})
+		}, "the image has 501 layers, more than the 500 that overlayfs stacks", nil},
 		{"a negative size", func(b *bundle) {
 			b.editManifest(func(m *Manifest) { m.Layers[0].Size = -1 })
 		}, "size -1", ErrDigest},
@@ -265,6 +272,15 @@ func TestLoadRefusesBadDockerArchives(t *testing.T) {
 		{"a config outside", edit(func(_ *bundle, e *dockerEntry) { e.Config = "../../../../etc/passwd" }), "the archive lacks the config ../../../../etc/passwd", nil},
 		{"a layer is missing", edit(func(_ *bundle, e *dockerEntry) { e.Layers[1] = "/etc/passwd" }), "layer 2: the archive lacks the layer /etc/passwd", nil},
 		{"a layer too few", edit(func(_ *bundle, e *dockerEntry) { e.Layers = e.Layers[:1] }), "lists 1 layers, the config 2 diff ids", ErrDigest},
+		{"a layer too many to stack", edit(func(b *bundle, e *dockerEntry) {
+			var cfg ImageConfig
+			b.edit(e.Config, &cfg, func() {
+				for len(e.Layers) <= maxLayers {
+					e.Layers = append(e.Layers, e.Layers[0])
+					cfg.RootFS.DiffIDs = append(cfg.RootFS.DiffIDs, cfg.RootFS.DiffIDs[0])
+				}
+			})
+		}), "the image has 501 layers, more than the 500 that overlayfs stacks", nil},
 		{"layers in the wrong order", edit(func(_ *bundle, e *dockerEntry) { e.Layers[0], e.Layers[1] = e.Layers[1], e.Layers[0] }),
 			"layer 1: the content does not match", ErrDigest},
 		{"a layer packed with xz", edit(func(b *bundle, e *dockerEntry) { b.set(e.Layers[0], []byte("\xfd7zXZ\x00")) }),

@@ -18,8 +18,6 @@ import (
 const (
 	// downloads is how many layers come side by side: docker's number.
 	downloads = 3
-	// maxLayers is how many overlayfs stacks (fs/overlayfs/params.h).
-	maxLayers = 500
 	// maxNested is how many indexes and manifests one pull reads.
 	maxNested = 32
 )
@@ -317,8 +315,8 @@ func (p *pulling) image(ctx context.Context, m registry.Manifest) (candidate, er
 	if c.manifest, err = parseManifest(m.Body, m.MediaType); err != nil {
 		return candidate{}, err
 	}
-	if n := len(c.manifest.Layers); n > maxLayers {
-		return candidate{}, fmt.Errorf("the image has %d layers, more than the %d that overlayfs stacks", n, maxLayers)
+	if err := stackable(len(c.manifest.Layers)); err != nil {
+		return candidate{}, err
 	}
 	data, err := p.config(ctx, c.manifest.Config)
 	if err != nil {

@@ -233,6 +233,17 @@ func layersOf(m *Manifest, cfg *ImageConfig, pathOf func(digest string) string) 
 	return list, nil
 }
 
+// maxLayers is how many overlayfs stacks (fs/overlayfs/params.h).
+const maxLayers = 500
+
+// stackable refuses an image of which no container could start.
+func stackable(layers int) error {
+	if layers > maxLayers {
+		return fmt.Errorf("the image has %d layers, more than the %d that overlayfs stacks", layers, maxLayers)
+	}
+	return nil
+}
+
 // readBlob reads a JSON blob. It is small, so it is held to its digest each
 // time: a damaged disk is told from a damaged image.
 func (s *Store) readBlob(digest string) ([]byte, error) {
