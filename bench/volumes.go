@@ -30,7 +30,7 @@ const (
 	manyFiles  = 50_000
 	fileSize   = 1 << 10
 	filesInDir = 100
-	fileRounds = 5 // few: each writes and removes many files
+	fileRounds = 11 // few: each writes and removes many files
 )
 
 func newTmpfs(s settings) (tmpfs, error) {
@@ -247,7 +247,7 @@ func mountPart(s settings, w io.Writer) error {
 		return err
 	}
 	defer m.close()
-	fmt.Fprintf(w, "## What a `-v` adds to a start\n\n`busybox true` as above, on tmpfs, with and without `-v` on a path that the image lacks. %d rounds after %d.\n\n", 2*s.rounds, s.warmup)
+	fmt.Fprintf(w, "## What a `-v` adds to a start\n\n`busybox true` as above, on tmpfs, with and without `-v` on a path that the image lacks. %d rounds after %d.\n\n", 6*s.rounds, s.warmup)
 	for _, ids := range []string{"mapped", "single"} {
 		n := m.nook(ids)
 		start := func(name string, flags ...string) contestant {
@@ -262,7 +262,7 @@ func mountPart(s settings, w io.Writer) error {
 		list := []contestant{
 			start("nook, " + ids), start("a bind, "+ids, "-v", m.in("dir-"+ids)+":/data"), start("a volume, "+ids, "-v", "mine:/data"),
 		}
-		all := race(list, s.warmup, 2*s.rounds)
+		all := race(list, s.warmup, 6*s.rounds)
 		table(w, all, "ratio to none")
 		var figures []figure
 		for _, c := range list[1:] {
