@@ -37,13 +37,13 @@ test:
 # commands, monitors and stages at any moment, long enough to mean something.
 test-slow:
 	@tools/install-for test
-	$(GO) test -tags $(TAGS) -timeout 30m -count 1 -run Debian $(TESTFLAGS) ./integration
-	$(GO) test -tags $(TAGS) -timeout 30m -count 1 -run TestTorture -torture 500 $(TESTFLAGS) ./integration
-	$(GO) test -tags $(TAGS) -timeout 30m -count 1 -run TestStoreTorture -torture.store 300 $(TESTFLAGS) ./integration
-	$(GO) test -tags $(TAGS) -timeout 30m -count 1 -run TestBuildTorture -torture.build 100 $(TESTFLAGS) ./integration
-	$(GO) test -tags $(TAGS) -timeout 30m -count 1 -run TestVolumeTorture -torture.volumes 100 $(TESTFLAGS) ./integration
-	$(GO) test -tags $(TAGS) -timeout 30m -count 1 -run TestBuildCorpusBuildah -corpus.buildah $(TESTFLAGS) ./integration
-	$(GO) test -tags $(TAGS) -timeout 30m -count 1 -run TestBuildReal -build.real $(TESTFLAGS) ./integration
+	$(GO) test ./integration -tags $(TAGS) -timeout 30m -count 1 -run Debian $(TESTFLAGS)
+	$(GO) test ./integration -tags $(TAGS) -timeout 30m -count 1 -run TestTorture -torture 500 $(TESTFLAGS)
+	$(GO) test ./integration -tags $(TAGS) -timeout 30m -count 1 -run TestStoreTorture -torture.store 300 $(TESTFLAGS)
+	$(GO) test ./integration -tags $(TAGS) -timeout 30m -count 1 -run TestBuildTorture -torture.build 100 $(TESTFLAGS)
+	$(GO) test ./integration -tags $(TAGS) -timeout 30m -count 1 -run TestVolumeTorture -torture.volumes 100 $(TESTFLAGS)
+	$(GO) test ./integration -tags $(TAGS) -timeout 30m -count 1 -run TestBuildCorpusBuildah -corpus.buildah $(TESTFLAGS)
+	$(GO) test ./integration -tags $(TAGS) -timeout 30m -count 1 -run TestBuildReal -build.real $(TESTFLAGS)
 
 race:
 	@tools/install-for race
