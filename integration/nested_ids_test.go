@@ -83,3 +83,17 @@ func TestNestedSubids(t *testing.T) {
 		})
 	}
 }
+
+func TestNestedChroot(t *testing.T) {
+	eachOuter(t, func(t *testing.T, n *nested) {
+		a := n.sh(t, `set -e
+			mkdir -p $WORK/tree/bin $WORK/tree/proc $WORK/tree/dev
+			cp "$(command -v nook)" $WORK/tree/bin/nook
+			cp $BUSYBOX $WORK/tree/busybox.tar
+			mount --rbind /proc $WORK/tree/proc
+			mount --rbind /dev $WORK/tree/dev
+			chroot $WORK/tree /bin/nook --root /r load -q -i /busybox.tar >&2
+			exec chroot $WORK/tree /bin/nook --root /r run busybox true`)
+		wantRefusal(t, a, "this is a chroot, in which the kernel makes none", "enter the tree by pivot_root")
+	})
+}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
 	"nook/internal/hint"
@@ -210,6 +211,13 @@ func lowestLimit() string {
 	return name
 }
 
+// chrooted tells whether our root is no mount's, as in most chroots: one that is
+// a mount can't be told from a root that was pivoted to.
+func chrooted() bool {
+	list, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter("/"))
+	return err == nil && len(list) == 0
+}
+
 // Explain gives an error of clone(2) with CLONE_NEWUSER its usual cause.
 func Explain(err error) error {
 	switch {
@@ -219,6 +227,9 @@ func Explain(err error) error {
 		limit := lowestLimit()
 		return hint.Wrap(fmt.Errorf("create namespaces: %w: the limit %s is reached", err, limit),
 			"as root: sysctl -w "+limit+"=15000; an outer container may have a limit of its own")
+	case errors.Is(err, unix.EPERM) && chrooted():
+		return hint.Wrap(fmt.Errorf("create a user namespace: %w: this is a chroot, in which the kernel makes none (user_namespaces(7))", err),
+			"enter the tree by pivot_root, as bwrap --bind TREE / and systemd-nspawn do")
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
 		return hint.Wrap(fmt.Errorf("create a user namespace: %w", err),
 			"this host forbids user namespaces to you: see kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns, and the outer container's seccomp profile")
