@@ -7,8 +7,11 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"nook/containers"
 	"nook/containers/events"
+	"nook/internal/fdpass"
 	"nook/internal/hint"
 )
 
@@ -108,6 +111,62 @@ func TestForetoldInVain(t *testing.T) {
 		_, err := e.RunDetached(t.Context(), RunOptions{Image: "busybox", Command: []string{"/etc/passwd"}})
 		if hint.Code(err) != hint.ExitCannotRun {
 			t.Fatalf("got %v, want that it can't be executed", err)
+		}
+	}
+}
+
+// TestStartWhosePid1IsKilled: the command says so, also where a restart policy
+// would have the monitor begin again and again.
+func TestStartWhosePid1IsKilled(t *testing.T) {
+	for name, policy := range map[string]string{"once": "no", "always": "always"} {
+		t.Run(name, func(t *testing.T) {
+			e := loaded(t, "single", nil)
+			o := RunOptions{Image: "busybox", Command: []string{"true"}, Detach: true, Restart: containers.RestartPolicy{Name: policy}}
+			h, err := e.create(t.Context(), o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer h.lock.Release()
+			y, err := e.early(h.cfg, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pid := onlyChild(y.pid)
+			for ; pid == 0; pid = onlyChild(y.pid) { // until it has forked
+				if err := t.Context().Err(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			killed(t, pid)
+			h.early = y
+			if _, err := e.launch(t.Context(), h, nil, 0); !errors.Is(err, fdpass.ErrGone) {
+				t.Errorf("got %v, want that it is gone", err)
+			}
+			if state, err := h.State(); err != nil || state.Status.Live() && state.Monitor.Alive() {
+				t.Errorf("it is %+v, %v", state, err)
+			}
+		})
+	}
+}
+
+// killed kills a process and waits for its end.
+func killed(t *testing.T, pid int) {
+	t.Helper()
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		_, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1)
+		if err == nil {
+			return
+		}
+		if !errors.Is(err, unix.EINTR) {
+			t.Fatal(err)
 		}
 	}
 }

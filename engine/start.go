@@ -39,7 +39,9 @@ type started struct {
 	settled bool
 	name    string
 	// foretold: the state says that the container runs already.
-	foretold       bool
+	foretold bool
+	// again: by its restart policy it may outlive its first process.
+	again          bool
 	reportFD       int // report's number
 	report         *os.File
 	stdout, stderr *os.File // nil for none
@@ -95,7 +97,7 @@ func (e *Engine) start(ctx context.Context, h held, tty Terminal, patience time.
 	}
 	s = &started{
 		pid: y.pid, launch: y.launch, program: y.program, container: h.Container, name: cfg.Name,
-		lock: h.lock, began: time.Now(), socket: y.ours, control: y.f.file(y.ours, "control"), report: y.f.file(y.spawn.Report, "report"),
+		lock: h.lock, again: cfg.Restart.Wanted(), began: time.Now(), socket: y.ours, control: y.f.file(y.ours, "control"), report: y.f.file(y.spawn.Report, "report"),
 		stdout: y.f.file(y.spawn.Stdout, "stdout"), stderr: y.f.file(y.spawn.Stderr, "stderr"),
 	}
 	y.drop(cfg.TTY)
@@ -180,6 +182,9 @@ func (s *started) abort(cause error) error {
 		// container for one that ran.
 		_ = frame.Write(s.control, frame.Done, nil)
 		return err
+	}
+	if s.again {
+		_ = unix.Kill(s.pid, unix.SIGKILL) // or there would be no end to wait for
 	}
 	return cause
 }
