@@ -95,7 +95,7 @@ func (e *Engine) Tag(ctx context.Context, src, dst string) error {
 		return err
 	}
 	if err := e.images.Tag(ctx, src, dst); err != nil {
-		return err
+		return e.noRoom(err)
 	}
 	if img, err := e.images.Resolve(dst); err == nil {
 		e.imageEvent("tag", img.ID, images.FamiliarName(dst))

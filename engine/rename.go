@@ -28,7 +28,7 @@ func (e *Engine) Rename(_ context.Context, nameOrID, name string) error {
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("rename container %s: %w", nameOrID, err)
+		return e.noRoom(fmt.Errorf("rename container %s: %w", nameOrID, err))
 	}
 	_ = events.Append(e.root, events.Container("rename", renamed.ID, name, renamed.Image, renamed.Labels, "oldName", "/"+old))
 	return nil

@@ -63,7 +63,7 @@ func (e *Engine) Update(_ context.Context, nameOrID string, o UpdateOptions) err
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("update container %s: %w", nameOrID, err)
+		return e.noRoom(fmt.Errorf("update container %s: %w", nameOrID, err))
 	}
 	e.event("update", updated)
 	return nil

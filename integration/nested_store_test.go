@@ -149,6 +149,11 @@ func TestNestedDiskFull(t *testing.T) {
 		a := n.sh(t, fill+"nook run --rm busybox true; code=$?\n"+leftovers+"\nexit $code")
 		wantRefusal(t, a, "no space left on device", "make room")
 		want(t, "left behind by run", a.out, "")
+		for _, verb := range []string{"rename one other", "update --restart always one", "tag busybox other"} {
+			a = n.sh(t, withFlags(small, "9m")+"nook load -q -i $BUSYBOX; nook create --name one busybox >/dev/null; dd if=/dev/zero of=$WORK/tmp/fill bs=4k 2>/dev/null\n"+
+				"exec nook "+verb)
+			wantRefusal(t, a, "no space left on device", "make room")
+		}
 		// The copy of an image is the last to need room.
 		a = n.sh(t, "cd $WORK/home; mkdir -p l u w m; mount -t tmpfs -o size=6m x u; mkdir u/u u/w; mount -t overlay -o lowerdir=l,upperdir=u/u,workdir=u/w,userxattr x m; export NOOK_ROOT=$PWD/m/root\n"+
 			"nook load -q -i $BUSYBOX; dd if=/dev/zero of=m/fill bs=4k count=200 2>/dev/null; nook run busybox true; code=$?\n"+leftovers+"\nexit $code")
