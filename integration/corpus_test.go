@@ -11,6 +11,9 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/http"
+	"net/http/cgi"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path"
@@ -109,6 +112,46 @@ func readCorpus(t *testing.T, file, dir string) []corpusCase {
 	return all
 }
 
+// serveCorpus serves what ctx.sh left in "served" beside the context, its bare
+// git repositories by git's own protocol.
+func serveCorpus(t *testing.T, dir string) (address string) {
+	t.Helper()
+	served := filepath.Join(dir, "served")
+	if _, err := os.Stat(served); err != nil {
+		return ""
+	}
+	git, err := exec.LookPath("git")
+	if err != nil {
+		t.Fatal(err)
+	}
+	repositories := &cgi.Handler{
+		Path: git, Args: []string{"http-backend"}, Stderr: io.Discard,
+		Env: []string{
+			"GIT_PROJECT_ROOT=" + served, "GIT_HTTP_EXPORT_ALL=1",
+			"GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*",
+		},
+	}
+	files := http.FileServer(http.Dir(served))
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, ".git/") {
+			repositories.ServeHTTP(w, r)
+			return
+		}
+		files.ServeHTTP(w, r)
+	}))
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+// flags are those of build.
+func (c corpusCase) flags(server string) []string {
+	list := slices.Clone(c.args)
+	for i := range list {
+		list[i] = strings.ReplaceAll(list[i], "$SERVER", server)
+	}
+	return list
+}
+
 // updateCorpus puts the new results into a file of the corpus.
 func updateCorpus(t *testing.T, file string, results map[string]string) {
 	t.Helper()
@@ -150,11 +193,13 @@ func TestBuildCorpus(t *testing.T) {
 				h := newTestHost(t, m)
 				h.run(t, "nook", "load", "-q", "-i", base)
 				results := map[string]string{}
-				for _, c := range readCorpus(t, file, h.dir) {
+				cases := readCorpus(t, file, h.dir)
+				server := serveCorpus(t, h.dir)
+				for _, c := range cases {
 					t.Run(c.name, func(t *testing.T) {
 						out := filepath.Join(h.dir, "made.tar")
 						write(t, filepath.Join(h.dir, "Dockerfile"), c.dockerfile)
-						args := append([]string{"build", "-q", "-f", "Dockerfile", "-o", "type=docker,dest=" + out}, c.args...)
+						args := append([]string{"build", "-q", "-f", "Dockerfile", "-o", "type=docker,dest=" + out}, c.flags(server)...)
 						h.run(t, "nook", append(args, "ctx")...)
 						config, tree := readArchive(t, out, below)
 						got := describeResult(baseConfig, config, tree)
@@ -176,6 +221,7 @@ func TestBuildCorpus(t *testing.T) {
 func corpus(t *testing.T) (files []string, base string) {
 	t.Helper()
 	testenv.Need(t, "busybox", testenv.BusyboxStatic)
+	testenv.Need(t, "git", testenv.Git)
 	files, err := filepath.Glob("testdata/corpus/*.txtar")
 	if err != nil || len(files) == 0 {
 		t.Fatal("no corpus", err)

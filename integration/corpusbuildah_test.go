@@ -39,12 +39,14 @@ func TestBuildCorpusBuildah(t *testing.T) {
 				}
 			}
 			results := map[string]string{}
-			for _, c := range readCorpus(t, file, h.dir) {
+			cases := readCorpus(t, file, h.dir)
+			server := serveCorpus(t, h.dir)
+			for _, c := range cases {
 				t.Run(c.name, func(t *testing.T) {
 					write(t, filepath.Join(h.dir, "Dockerfile"), c.dockerfile)
 					out := filepath.Join(h.dir, "made.tar")
 					_ = os.Remove(out) // buildah adds no image to an archive that is there
-					got := b.build(c, "made.tar")
+					got := b.build(c.flags(server), "made.tar")
 					if got == "" {
 						config, tree := readArchive(t, out, below)
 						for _, point := range []string{"/etc/hostname", "/etc/hosts", "/etc/resolv.conf"} {
@@ -108,13 +110,13 @@ func (b buildah) command(args ...string) *exec.Cmd {
 
 // build is what buildah says when it doesn't make the image. An image that is
 // its base again isn't written by a build: it is pushed.
-func (b buildah) build(c corpusCase, out string) (refusal string) {
+func (b buildah) build(flags []string, out string) (refusal string) {
 	args := []string{
 		"build", "--format", "docker", "--layers=false", "--pull-never", "-q", "-f", "Dockerfile", "-t", "made",
 		// It asks for more by itself than a root without all capabilities may have.
 		"--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096",
 	}
-	said, err := b.command(append(append(args, c.args...), "ctx")...).CombinedOutput()
+	said, err := b.command(append(append(args, flags...), "ctx")...).CombinedOutput()
 	if err == nil {
 		said, err = b.command("push", "-q", "made", "docker-archive:"+out).CombinedOutput()
 	}

@@ -35,7 +35,7 @@ func DebianTar() (string, error) {
 	return debianTar("debian-bookworm-"+strings.ReplaceAll(debianPackages, ",", "-"), debianPackages)
 }
 
-// TrixieBuildahTar returns a Debian trixie with buildah 1.39, as DebianTar does.
+// TrixieBuildahTar returns a Debian trixie with buildah 1.39 and git, as DebianTar does.
 // Its packages come from the first mirror of the machine's own sources.
 func TrixieBuildahTar() (string, error) {
 	sources, err := aptSources()
@@ -48,7 +48,7 @@ func TrixieBuildahTar() (string, error) {
 	}
 	for word := range strings.FieldsSeq(string(text)) {
 		if strings.HasPrefix(word, "http") && strings.Contains(word, "/debian") && !strings.Contains(word, "snapshot") {
-			return suiteTar("trixie", "deb "+word+" trixie main", "debian-trixie-buildah", "buildah,ca-certificates,crun,netavark")
+			return suiteTar("trixie", "deb "+word+" trixie main", "debian-trixie-buildah-git", "buildah,ca-certificates,crun,git,netavark")
 		}
 	}
 	return "", fmt.Errorf("no mirror of Debian in %s", sources)
