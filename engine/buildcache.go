@@ -136,7 +136,7 @@ func (e *Engine) keepBuilds(keep layers.Keep) error {
 	}
 	began := e.oldestBuild()
 	for key, meta := range made {
-		if !meta.Made.Time.Before(began) {
+		if !meta.Made.Placed.Before(began) {
 			keep.Keys[key] = true
 		}
 	}

@@ -11,7 +11,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -126,8 +125,8 @@ func (c *cacheSource) read(data []byte) (steps map[string]string, err error) {
 	}
 	c.layers = map[string]cacheLayer{}
 	for _, l := range doc.Layers {
-		if !isDigest(l.DiffID) || !isDigest(l.Blob.Digest) || l.Blob.Size <= 0 {
-			return nil, fmt.Errorf("the list of its steps: a layer %.80q in a blob %.80q of %d bytes", l.DiffID, l.Blob.Digest, l.Blob.Size)
+		if err := (images.PackedLayer{Blob: l.Blob, DiffID: l.DiffID, Empty: l.Empty}).Check(); err != nil {
+			return nil, fmt.Errorf("the list of its steps: %w", err)
 		}
 		c.layers[l.DiffID] = l
 	}
@@ -137,11 +136,6 @@ func (c *cacheSource) read(data []byte) (steps map[string]string, err error) {
 		}
 	}
 	return doc.Steps, nil
-}
-
-func isDigest(s string) bool {
-	digits, ok := strings.CutPrefix(s, "sha256:")
-	return ok && len(digits) == 2*sha256.Size && strings.Trim(digits, "0123456789abcdef") == ""
 }
 
 // remoteLayer is a layer of a cache on top of a state. It comes when the state

@@ -52,6 +52,24 @@ type PackedLayer struct {
 	Empty bool
 }
 
+// Check refuses what nobody says who packed a layer.
+func (p PackedLayer) Check() error {
+	for _, digest := range []string{p.DiffID, p.Blob.Digest} {
+		if err := checkDigest(digest); err != nil {
+			return err
+		}
+	}
+	switch {
+	case p.Blob.Size <= 0:
+		return fmt.Errorf("blob %s has %d bytes", p.Blob.Digest, p.Blob.Size)
+	case !isLayerType(p.Blob.MediaType):
+		return fmt.Errorf("blob %s is no layer: its media type is %.80q", p.Blob.Digest, p.Blob.MediaType)
+	case p.Empty && p.DiffID != emptyTar:
+		return fmt.Errorf("layer %s is called empty, and isn't", p.DiffID)
+	}
+	return nil
+}
+
 // Assemble makes an image of another one, or of none, with more layers on top.
 // What the store has already is not written again: the same image under the
 // same names costs some reads. The image is there with all its parts or not

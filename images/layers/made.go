@@ -23,7 +23,11 @@ import (
 // when it was placed, for good: what it is stacked on and what refers to it
 // never has to look where it lies.
 type Made struct {
+	// Time stands in the history of images. An epoch, or another machine, may
+	// have set it.
 	Time time.Time `json:"time"`
+	// Placed is when it came into the store.
+	Placed time.Time `json:"placed,omitzero"`
 	// Boot is the boot id under which it was written, while the disk may not
 	// have all of it yet; "" when it has.
 	Boot string `json:"boot,omitempty"`
@@ -59,7 +63,7 @@ func (s *Store) Place(dir string, m Meta) (key string, err error) {
 	var digits [32]byte
 	_, _ = rand.Read(digits[:]) // never returns an error since Go 1.24
 	key = madePrefix + hex.EncodeToString(digits[:])
-	m.Version, m.IDs, m.Made.Boot = version, s.ids, s.bootID()
+	m.Version, m.IDs, m.Made.Boot, m.Made.Placed = version, s.ids, s.bootID(), time.Now()
 	if err := atomicfile.WriteJSON(filepath.Join(dir, metaFile), m, 0o600, atomicfile.Volatile); err != nil {
 		return "", err
 	}
