@@ -84,6 +84,11 @@ func (c *committing) layer(ctx context.Context, key string, meta layers.Meta, be
 			}
 		}
 	}
+	c.w.mu.Lock()
+	defer c.w.mu.Unlock()
+	if p := c.w.packed[key]; p.path != "" {
+		l.Before, l.File = &p.PackedLayer, p.path
+	}
 	return l
 }
 

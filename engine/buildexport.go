@@ -81,6 +81,13 @@ func (w *worker) packDir() (string, error) {
 	return w.packs.dir, nil
 }
 
+// packedAs is the file of a layer that was packed, or came so; "" for others.
+func (w *worker) packedAs(key string) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.packed[key].path
+}
+
 // pack packs the last of some layers into a file.
 func (w *worker) pack(ctx context.Context, names []string) (string, error) {
 	dir, err := w.packDir()
@@ -185,6 +192,9 @@ func (s *sending) layer(ctx context.Context, name string) (cacheLayer, error) {
 // pass brings a blob here that another repository has.
 func (s *sending) pass(ctx context.Context, r *remoteLayer) (string, error) {
 	if path, ok := s.w.e.images.PackedFile(images.PackedLayer{Blob: r.layer.Blob, DiffID: r.layer.DiffID}); ok {
+		return path, nil
+	}
+	if path := s.w.packedAs(r.fetched()); path != "" {
 		return path, nil
 	}
 	dir, err := s.w.packDir()

@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -170,16 +171,20 @@ func (w *worker) remoteOf(name string) *remoteLayer {
 	return w.remote[name]
 }
 
+// fetched is the layer's name in the store, "" as long as it isn't there.
+func (r *remoteLayer) fetched() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.key
+}
+
 // Fetched gives the names that layers have in the store.
 func (w *worker) Fetched(names []string) ([]string, bool) {
 	out := make([]string, len(names))
 	for i, name := range names {
 		out[i] = name
 		if r := w.remoteOf(name); r != nil {
-			r.mu.Lock()
-			out[i] = r.key
-			r.mu.Unlock()
-			if out[i] == "" {
+			if out[i] = r.fetched(); out[i] == "" {
 				return nil, false
 			}
 		}
@@ -261,7 +266,7 @@ func (r *remoteLayer) drop() {
 
 // fetch writes a blob to a file and compares its digest.
 func (c *cacheSource) fetch(ctx context.Context, d images.Descriptor, file string) (err error) {
-	f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o444)
 	if err != nil {
 		return err
 	}
@@ -294,13 +299,14 @@ func (r *remoteLayer) unpack(ctx context.Context, w *worker) error {
 		return err
 	}
 	var meta layers.Meta
+	var packed packedFile
 	if !r.layer.Empty {
 		blob := filepath.Join(r.st.dir, "blob")
 		meta, err = w.make(ctx, &buildJob{
 			Do: jobReceive, Staging: r.st.dir, Layers: w.lowers(below), Paths: []string{blob}, DiffID: r.layer.DiffID,
 		})
 		if err == nil {
-			err = os.Remove(blob)
+			packed, err = w.keepBlob(blob, r.layer)
 		}
 		if err != nil {
 			return err
@@ -316,5 +322,25 @@ func (r *remoteLayer) unpack(ctx context.Context, w *worker) error {
 	}
 	r.st.close()
 	r.st, r.key = nil, top(state)
+	if packed.path != "" {
+		w.mu.Lock()
+		w.packed[r.key] = packed
+		w.mu.Unlock()
+	}
 	return nil
+}
+
+// keepBlob keeps a blob as long as the build lives: the image takes it as it
+// came, and another cache too.
+func (w *worker) keepBlob(blob string, l cacheLayer) (packedFile, error) {
+	dir, err := w.packDir()
+	if err != nil {
+		return packedFile{}, err
+	}
+	path := filepath.Join(dir, strings.TrimPrefix(l.Blob.Digest, "sha256:"))
+	if err := os.Rename(blob, path); err != nil {
+		return packedFile{}, err
+	}
+	b := images.Descriptor{MediaType: l.Blob.MediaType, Digest: l.Blob.Digest, Size: l.Blob.Size}
+	return packedFile{images.PackedLayer{Blob: b, DiffID: l.DiffID}, path}, nil
 }

@@ -40,7 +40,8 @@ type worker struct {
 	unsure map[string]bool
 	// remote are layers of other caches, by the names that Stack gave them.
 	remote map[string]*remoteLayer
-	// packed are layers that were packed to be sent, in the directory packs.
+	// packed are layers that were packed to be sent, or came so, in the
+	// directory packs.
 	packed map[string]packedFile
 	packs  *staged
 	client *registry.Client

@@ -37,6 +37,10 @@ type NewLayer struct {
 	// store has the blob still, and its digest and size, not more, if not even
 	// the blob is needed (Packed.Empty).
 	Before *PackedLayer
+	// File, if not "", is a file of the store's file system with the blob of
+	// Before, which is taken where the store doesn't have it. It is never
+	// written to any more, and the digests of both were compared.
+	File string
 	// Open gives its tar stream, not packed. The same layer gives the same
 	// stream.
 	Open func() (io.ReadCloser, error)
@@ -202,6 +206,11 @@ func (a *assembling) pack(ctx context.Context) error {
 			continue
 		}
 		path := a.stage.newPath()
+		// Where a file has one name only, it is packed again.
+		if l.File != "" && os.Link(l.File, path) == nil {
+			files[i], a.packed[i] = staged{path, l.Before.Blob.Digest, l.Before.Blob.Size}, *l.Before
+			continue
+		}
 		group.Go(func() (err error) {
 			in, err := l.Open()
 			if err != nil {
