@@ -142,7 +142,7 @@ func (s *solver) writeCaches(ctx context.Context, b *built) error {
 		step := s.begin("exporting cache to registry " + to.Ref)
 		records, err := s.records(ctx, b, to.Max)
 		if err == nil {
-			err = s.w.WriteCache(ctx, to.Ref, records)
+			err = s.w.WriteCache(ctx, to.Ref, records, step)
 		}
 		step.end(ctx, err)
 		if err != nil {

@@ -109,6 +109,21 @@ func TestLostRemoteCacheIsAWarning(t *testing.T) {
 	}
 }
 
+func TestWritingACacheIsAStepThatTells(t *testing.T) {
+	var told []string
+	_, err := newFake().try(t, "FROM base\nRUN write /a x", nil, func(o *Options) {
+		o.CacheTo = []CacheTarget{{Ref: "far"}}
+		o.Event = func(e Event) {
+			if e.Kind == Wrote {
+				told = append(told, e.Text)
+			}
+		}
+	})
+	if want := []string{"sending 1 steps\n"}; err != nil || !slices.Equal(told, want) {
+		t.Errorf("%v, it tells %q, want %q", err, told, want)
+	}
+}
+
 func TestRemoteCacheSeesTheContext(t *testing.T) {
 	text := "FROM base\nRUN --mount=type=bind,source=f,target=/c write /a x\nCOPY f /"
 	first := newFake()

@@ -313,7 +313,8 @@ func (f *fake) DiffIDs(_ context.Context, layers []string, _ bool) ([]string, bo
 	return out, true, nil
 }
 
-func (f *fake) WriteCache(_ context.Context, _ string, records []CacheRecord) error {
+func (f *fake) WriteCache(_ context.Context, _ string, records []CacheRecord, out io.Writer) error {
 	f.written = records
+	fmt.Fprintf(out, "sending %d steps\n", len(records))
 	return nil
 }

@@ -71,8 +71,8 @@ type Worker interface {
 	DiffIDs(ctx context.Context, layers []string, pack bool) ([]string, bool, error)
 
 	// WriteCache sends records, whose layers have diff ids, with those layers to
-	// an image reference.
-	WriteCache(ctx context.Context, ref string, records []CacheRecord) error
+	// an image reference. Out gets lines about how far it is, one at a time.
+	WriteCache(ctx context.Context, ref string, records []CacheRecord, out io.Writer) error
 
 	// Commit makes an image of a state. One that is there already, with the
 	// same names, costs a few small files.

@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -121,10 +122,11 @@ type sending struct {
 	repo *registry.Repository
 	doc  cacheDocument
 	open map[string]func() (string, error) // the file of a blob, by its digest
+	log  sendingLog
 }
 
 // WriteCache sends steps and their layers to a registry.
-func (w *worker) WriteCache(ctx context.Context, name string, records []build.CacheRecord) error {
+func (w *worker) WriteCache(ctx context.Context, name string, records []build.CacheRecord, out io.Writer) error {
 	ref, repo, err := w.repository(name)
 	if err != nil {
 		return err
@@ -133,7 +135,7 @@ func (w *worker) WriteCache(ctx context.Context, name string, records []build.Ca
 		return hint.Errorf("name a tag", "a digest is no name to write to")
 	}
 	s := &sending{
-		w: w, ref: ref, repo: repo, open: map[string]func() (string, error){},
+		w: w, ref: ref, repo: repo, open: map[string]func() (string, error){}, log: sendingLog{now: time.Now, out: out},
 		doc: cacheDocument{Version: cacheVersion, Layers: []cacheLayer{}, Steps: map[string]string{}},
 	}
 	known := map[string]bool{}
@@ -218,16 +220,7 @@ func (s *sending) send(ctx context.Context) error {
 			continue
 		}
 		manifest.Layers = append(manifest.Layers, l.Blob)
-		group.Go(func() error {
-			_, err := s.repo.Push(side, registry.Upload{Digest: l.Blob.Digest, Size: l.Blob.Size, Open: func(offset int64) (io.ReadCloser, error) {
-				path, err := s.open[l.Blob.Digest]()
-				if err != nil {
-					return nil, err
-				}
-				return openAt(path, offset)
-			}})
-			return err
-		})
+		group.Go(func() error { return s.blob(side, l.Blob) })
 	}
 	if err := group.Wait(); err != nil {
 		return err
@@ -247,7 +240,35 @@ func (s *sending) send(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.repo.PushManifest(ctx, s.ref.Tag, cacheManifestType, body)
+	if err := s.repo.PushManifest(ctx, s.ref.Tag, cacheManifestType, body); err != nil {
+		return err
+	}
+	s.log.tell("steps: %d, layers: %d", len(s.doc.Steps), len(manifest.Layers))
+	return nil
+}
+
+// blob uploads one that the repository doesn't have.
+func (s *sending) blob(ctx context.Context, d images.Descriptor) error {
+	sent, err := s.repo.Push(ctx, registry.Upload{Digest: d.Digest, Size: d.Size, Open: func(offset int64) (io.ReadCloser, error) {
+		path, err := s.open[d.Digest]()
+		if err != nil {
+			return nil, err
+		}
+		f, err := openAt(path, offset)
+		if err != nil {
+			return nil, err
+		}
+		return s.log.watch(d, offset, f), nil
+	}})
+	switch {
+	case err != nil:
+		return err
+	case sent == registry.Existed:
+		s.log.tell("layer %s: %s, it was there", images.ShortID(d.Digest), size(d.Size))
+	default:
+		s.log.tell("layer %s: %s sent", images.ShortID(d.Digest), size(d.Size))
+	}
+	return nil
 }
 
 func openAt(path string, offset int64) (io.ReadCloser, error) {
