@@ -86,12 +86,34 @@ func (w *worker) Remember(key string, state build.State, info build.CacheInfo) e
 	if unsure {
 		return nil
 	}
+	unlock, err := lockfile.RLock(context.Background(), w.e.cacheLock())
+	if err != nil {
+		return w.e.noRoom(fmt.Errorf("remember a step: %w", err))
+	}
+	defer unlock()
 	c := cached{Version: cacheVersion, Layers: state.Layers, Step: info.Step, Kind: info.Kind, Created: time.Now().UTC()}
 	// Of what a power cut leaves, what isn't whole is no cache.
 	if err := atomicfile.WriteJSON(w.cacheFile(key), c, 0o600, atomicfile.Volatile); err != nil {
 		return w.e.noRoom(fmt.Errorf("remember a step: %w", err))
 	}
 	return nil
+}
+
+// sweepCache removes the files that were cut short as their build was killed.
+// Who writes one has the lock.
+func (e *Engine) sweepCache() {
+	cut, _ := filepath.Glob(filepath.Join(buildDir(e.root), "cache", ".*.tmp-*"))
+	if len(cut) == 0 {
+		return
+	}
+	unlock, err := lockfile.TryLock(e.cacheLock())
+	if err != nil {
+		return
+	}
+	defer unlock()
+	for _, name := range cut {
+		_ = os.Remove(name) // it takes little room
+	}
 }
 
 func top(s build.State) string {

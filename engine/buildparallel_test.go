@@ -54,7 +54,35 @@ func TestBuildsAtOnce(t *testing.T) {
 		}
 	}
 	nothingLeft(t, e)
-	if left, _ := os.ReadDir(filepath.Join(e.root, "build", "running")); len(left) > 0 {
+	if left, _ := filepath.Glob(filepath.Join(e.root, "build", "running", "[^.]*")); len(left) > 0 {
 		t.Errorf("%d builds still run", len(left))
+	}
+}
+
+// A build that was killed a moment ago holds nothing, and what it left goes.
+func TestPruneRightAfterAKilledBuild(t *testing.T) {
+	e := loaded(t, "single", nil)
+	dir := contextOf(t, map[string]string{"Dockerfile": "FROM busybox\nRUN echo x >/x"})
+	running := filepath.Join(e.root, "build", "running", "killed")
+	cut := filepath.Join(e.root, "build", "cache", ".key.json.tmp-1")
+	for _, name := range []string{running, cut} {
+		if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mustBuild(t, e, dir)
+	if _, err := e.PruneBuilds(t.Context(), BuildPruneOptions{All: true}); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{running, cut} {
+		if _, err := os.Lstat(name); !os.IsNotExist(err) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if b := mustBuild(t, e, dir); len(b.cached) > 0 {
+		t.Errorf("%q were found", b.cached)
 	}
 }

@@ -149,6 +149,7 @@ func (e *Engine) PruneBuilds(ctx context.Context, o BuildPruneOptions) (PrunedBu
 		done.IDs = append(done.IDs, s.ID)
 	}
 	unlock() // once more at the end does nothing
+	e.sweepCache()
 	if o.Keep == 0 {
 		if err := e.pruneMounts(ctx, late, &done); err != nil {
 			return done, err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -92,6 +93,12 @@ func (w *worker) close() {
 // cache, since then is not pruned.
 func (e *Engine) runningBuild() (release func(), err error) {
 	dir := filepath.Join(buildDir(e.root), "running")
+	// The lock of the directory covers the moment in which a file has none.
+	done, err := lockfile.RLock(context.Background(), filepath.Join(dir, ".lock"))
+	if err != nil {
+		return nil, fmt.Errorf("build: %w", err)
+	}
+	defer done()
 	f, err := os.CreateTemp(dir, "")
 	if err != nil {
 		return nil, fmt.Errorf("build: %w", err)
@@ -114,20 +121,22 @@ func (e *Engine) runningBuild() (release func(), err error) {
 func (e *Engine) oldestBuild() time.Time {
 	oldest := time.Unix(1<<40, 0)
 	dir := filepath.Join(buildDir(e.root), "running")
+	unlock, err := lockfile.Lock(context.Background(), filepath.Join(dir, ".lock"))
+	if err == nil {
+		defer unlock()
+	}
+	settled := err == nil // else whoever has no lock may be about to get it
 	entries, _ := os.ReadDir(dir)
 	for _, entry := range entries {
 		name := filepath.Join(dir, entry.Name())
 		info, err := entry.Info()
-		if err != nil {
+		if err != nil || strings.HasPrefix(entry.Name(), ".") {
 			continue
 		}
-		if unlock, err := lockfile.TryLock(name); err == nil {
-			// One that has no lock yet is a moment old.
-			if time.Since(info.ModTime()) > time.Minute {
+		if settled {
+			if unlock, err := lockfile.TryLock(name); err == nil {
 				_ = os.Remove(name)
-			}
-			unlock()
-			if time.Since(info.ModTime()) > time.Minute {
+				unlock()
 				continue
 			}
 		}

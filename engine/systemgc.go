@@ -117,6 +117,7 @@ func (s *stageRun) collect(ctx context.Context, store *layers.Store) error {
 		return err
 	}
 	pause.Sweep()
+	e.sweepCache()
 	if err := e.sweepBuilds(ctx); err != nil {
 		return err
 	}
