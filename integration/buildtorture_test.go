@@ -36,7 +36,9 @@ CMD ["cat", "/last"]
 
 // TestBuildTorture kills any process of a build at any moment. Then nothing is
 // left running or mounted, the data root is whole, and the next build is the
-// same image to the digest, whatever it takes from the cache.
+// same image to the digest, whatever it takes from the cache. Every second
+// build has a cache in a registry too; most of these are killed while it waits
+// for the answer to some request.
 //
 //	go test ./integration -run TestBuildTorture/mapped -torture.build 100 -v
 //
@@ -64,10 +66,12 @@ func TestBuildTorture(t *testing.T) {
 			scene:  &scene{t: t, host: h, seen: map[string]bool{}},
 			dir:    dir,
 			random: rand.New(rand.NewPCG(seed, 2)),
+			cache:  newStopping(t),
 		}
 		begin := time.Now()
 		b.want = b.build()
 		b.usual = time.Since(begin)
+		b.countRequests()
 		hits := map[string]int{}
 		for n := 0; n < points; {
 			if late, ok := t.Deadline(); ok && time.Until(late) < tooLong {
@@ -88,8 +92,7 @@ func TestBuildTorture(t *testing.T) {
 		}
 		t.Logf("killed: %v", hits)
 		// What a kill left in a layer goes with it.
-		b.host.run(t, "nook", "rmi", "-f", "made")
-		b.host.run(t, "nook", "builder", "prune", "-af")
+		b.forget()
 	})
 }
 
@@ -118,6 +121,9 @@ type buildScene struct {
 	random *rand.Rand
 	usual  time.Duration
 	want   string // the image's id
+	// cache is what some of the builds read and write, in that many requests.
+	cache    *stopping
+	requests int
 }
 
 func (b *buildScene) args(more ...string) []string {
@@ -133,24 +139,30 @@ func (b *buildScene) build() string {
 // point kills during a build that has all to do, or what the kills before left.
 func (b *buildScene) point() *outcome {
 	if b.random.IntN(3) > 0 {
-		b.host.run(b.t, "nook", "rmi", "-f", "made")
-		b.host.run(b.t, "nook", "builder", "prune", "-af")
+		b.forget()
 	}
+	args, wait, after := b.moment()
 	said, err := os.CreateTemp(b.host.dir, "said")
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	defer os.Remove(said.Name())
 	defer said.Close()
-	cmd := b.host.cmd("nook", b.args()...)
+	cmd := b.host.cmd("nook", args...)
 	cmd.Stdout, cmd.Stderr = said, said
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		b.t.Fatal(err)
 	}
-	time.Sleep(time.Duration(b.random.Float64() * 1.2 * float64(b.usual))) // the moment: nothing is waited for
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = cmd.Wait()
+	}()
+	wait(ended)
 	o := b.strike(cmd, b.random)
-	_ = cmd.Wait()
+	after()
+	<-ended
 	if o != nil {
 		text, _ := os.ReadFile(said.Name())
 		o.text = string(text)
@@ -179,6 +191,9 @@ func (b *buildScene) look() string {
 	out, err = b.host.cmd("nook", b.args()...).Output()
 	if err != nil || string(out) != b.want {
 		return fmt.Sprintf("the next build: %v, %s instead of %s", err, out, b.want)
+	}
+	if bad := b.lookAtCache(); bad != "" {
+		return bad
 	}
 	if left := entries(filepath.Join(b.host.root, "build", ".staging")); len(left) > 0 {
 		return fmt.Sprintf("left by a build: %v", left)
