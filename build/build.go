@@ -117,7 +117,9 @@ func Build(ctx context.Context, w Worker, o Options) (Result, error) {
 	}
 	s.src = src
 	warnings := file.Warnings
-	s.readCaches(ctx)
+	if err := s.readCaches(ctx); err != nil {
+		return Result{Warnings: warnings}, err
+	}
 	for {
 		if s.plan, err = newPlan(file, &o); err != nil {
 			return Result{Warnings: warnings}, err

@@ -48,13 +48,17 @@ func (s *solver) again() *solver {
 
 // readCaches reads the caches that the build is to use. One that can't be read
 // is a warning.
-func (s *solver) readCaches(ctx context.Context) {
+func (s *solver) readCaches(ctx context.Context) error {
 	if s.o.NoCache {
-		return
+		return nil
 	}
 	for _, ref := range s.o.CacheFrom {
 		step := s.begin("importing cache manifest from " + ref)
 		cache, err := s.w.ReadCache(ctx, ref)
+		if err != nil && ctx.Err() != nil {
+			step.end(ctx, err)
+			return err
+		}
 		if err != nil {
 			step.tell(Event{Kind: Told, Text: "not used: " + err.Error()})
 			step.tell(Event{Kind: Done})
@@ -64,6 +68,7 @@ func (s *solver) readCaches(ctx context.Context) {
 		step.tell(Event{Kind: Done})
 		s.caches = append(s.caches, cache)
 	}
+	return nil
 }
 
 // diffIDs is DiffIDs without packing.

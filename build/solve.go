@@ -309,7 +309,7 @@ func (st *step) end(ctx context.Context, err error) {
 	switch {
 	case err == nil:
 		st.tell(Event{Kind: Done})
-	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
+	case ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx))):
 		st.tell(Event{Kind: Canceled})
 	default:
 		st.tell(Event{Kind: Failed, Err: err})

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"nook/build"
@@ -94,12 +95,21 @@ func TestHangingRegistryOfACache(t *testing.T) {
 				return true
 			}
 			e := loaded(t, "single", nil)
+			var failed, canceled atomic.Int32
 			w, err := e.Build(ctx, build.Options{
+				Event: func(ev build.Event) {
+					switch ev.Kind {
+					case build.Failed:
+						failed.Add(1)
+					case build.Canceled:
+						canceled.Add(1)
+					}
+				},
 				Source: build.Source{Context: dir}, Names: []string{"made"}, CacheFrom: []string{ref},
 				CacheTo: []build.CacheTarget{{Ref: strings.Replace(ref, "cache", name, 1)}},
 			})
-			if err == nil || !errors.Is(err, enough) && !errors.Is(err, context.Canceled) {
-				t.Errorf("%v, %q", err, w.Warnings)
+			if !errors.Is(err, enough) || len(w.Warnings) > 0 || canceled.Load() != 1 || failed.Load() > 0 {
+				t.Errorf("%v, warnings %q, %d steps canceled, %d failed", err, w.Warnings, canceled.Load(), failed.Load())
 			}
 			if left, _ := filepath.Glob(filepath.Join(e.root, "build", ".staging", "[^.]*")); len(left) > 0 {
 				t.Errorf("left behind: %q", left)
