@@ -100,6 +100,30 @@ func TestPushGoesOnWhereItBroke(t *testing.T) {
 	}
 }
 
+// A registry that is broken for good is asked as often as for anything else.
+func TestPushToABrokenRegistryEnds(t *testing.T) {
+	r, s := newRemote(t), newStore(t)
+	m, err := s.Manifest(r.tagged(t, s, small(), "app:1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var asked atomic.Int32
+	r.Lie = func(w http.ResponseWriter, req *http.Request) bool {
+		if req.Method != http.MethodPost {
+			return false
+		}
+		asked.Add(1)
+		testregistry.Fail(w, http.StatusInternalServerError, "UNKNOWN", "broken")
+		return true
+	}
+	_, _, err = r.push(t, s, "app:1")
+	wantError(t, err, "500 Internal Server Error: broken", "")
+	blobs := len(m.Layers) + 1 // side by side, five attempts each
+	if n := int(asked.Load()); n > blobs*5 {
+		t.Errorf("it was asked %d times to take %d blobs", n, blobs)
+	}
+}
+
 func TestPushToARegistryThatTakesWholeBlobs(t *testing.T) {
 	r, s := newRemote(t), newStore(t)
 	r.tagged(t, s, small(), "app:1")

@@ -125,15 +125,14 @@ func (p place) send(ctx context.Context, u Upload, location string) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if attempt == maxAttempts || !Temporary(err) {
+		// One that didn't begin was attempted often enough.
+		if attempt == maxAttempts || !Temporary(err) || location == "" {
 			return fmt.Errorf("upload %s: %w", u.Digest, err)
 		}
 		if err := p.client.pause(ctx, attempt, err); err != nil {
 			return err
 		}
-		if location != "" {
-			location, offset = p.resume(ctx, location)
-		}
+		location, offset = p.resume(ctx, location)
 	}
 }
 
