@@ -25,6 +25,7 @@ type chain struct {
 	n     int // layers' instructions so far
 	total int
 	last  *step // what failed, if something did
+	given int   // bytes of variables that its instructions put in
 }
 
 // name is how progress shows an instruction: [builder 2/5] RUN make.
@@ -51,7 +52,7 @@ func (c *chain) begun() {
 }
 
 func (c *chain) scope() *scope {
-	return &scope{escape: c.s.plan.file.Escape, env: c.b.config.Config.Env, args: c.b.args}
+	return &scope{escape: c.s.plan.file.Escape, env: c.b.config.Config.Env, args: c.b.args, given: &c.given}
 }
 
 // do does one instruction. Its errors have no place yet.

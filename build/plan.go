@@ -56,7 +56,7 @@ func newPlan(file *dockerfile.File, o *Options) (*plan, error) {
 		return nil, err
 	}
 	p := &plan{file: file, o: o, platform: platform}
-	p.global = scope{escape: file.Escape, args: map[string]string{}}
+	p.global = scope{escape: file.Escape, args: map[string]string{}, given: new(int)}
 	maps.Copy(p.global.args, p.platformArgs())
 	if err := p.split(); err != nil {
 		return nil, err
@@ -120,7 +120,11 @@ func (p *plan) newStage(in *dockerfile.Instruction, c *dockerfile.From) (*stage,
 	if st.platform, err = p.global.word(c.Platform); err != nil {
 		return nil, in.Fault("--platform", err)
 	}
-	if st.platform != "" {
+	if c.Platform != "" {
+		if st.platform == "" {
+			return nil, in.Fault("--platform", hint.Errorf("give it a value by --build-arg, or a default by ARG NAME=VALUE before the first FROM",
+				"the platform %s is empty", c.Platform))
+		}
 		if _, err := images.ParsePlatform(st.platform); err != nil {
 			return nil, in.Fault("--platform", err)
 		}

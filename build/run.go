@@ -118,7 +118,7 @@ func (c *chain) environment(extra []string) (env, seen []string) {
 	env = slices.Clone(c.b.config.Config.Env)
 	vars := scope{env: env}
 	for _, name := range slices.Sorted(maps.Keys(c.b.args)) {
-		if _, ok := vars.Get(name); !ok {
+		if _, ok := vars.value(name); !ok {
 			env = append(env, name+"="+c.b.args[name])
 		}
 	}
@@ -146,6 +146,9 @@ func (c *chain) runHistory(args []string) string {
 	return text + strings.Join(args, " ")
 }
 
+// The command would see the image's files anyway: its root is open already.
+var errMountOverAll = errors.New("a mount's target is /")
+
 // mounts reads the --mounts and finds what they show. parts are for the key,
 // env is what secrets put into the environment.
 func (c *chain) mounts(ctx context.Context, in *dockerfile.Instruction, cmd *dockerfile.Run) (all []Mount, parts stepKey, env []string, err error) {
@@ -170,6 +173,9 @@ func (c *chain) mounts(ctx context.Context, in *dockerfile.Instruction, cmd *doc
 		}
 		if out.Target != "" {
 			out.Target = c.absolute(out.Target)
+		}
+		if out.Target == "/" {
+			return nil, nil, nil, in.Fault("--mount="+text, errMountOverAll)
 		}
 		var shown stepKey
 		switch out.Kind {

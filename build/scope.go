@@ -8,6 +8,7 @@ import (
 
 	"nook/build/dockerfile"
 	"nook/images"
+	"nook/internal/hint"
 )
 
 // scope is the variables that an instruction sees: ENV's win over ARG's, as
@@ -16,10 +17,26 @@ type scope struct {
 	escape rune
 	env    []string          // NAME=VALUE, the config's own
 	args   map[string]string // declared, with a value
+	given  *int              // bytes of values that were put in
 }
+
+// maxGiven bounds what a stage's variables expand to: with ARG A=$B$B and
+// ARG B=$A$A sixty lines would be more than any memory.
+const maxGiven = 16 << 20
+
+var errExpands = hint.Errorf("do some of them repeat each other, as ARG A=$B$B does?",
+	"the stage's variables expand to more than %d MiB", maxGiven>>20)
 
 // Get and Keys make it a shell.EnvGetter.
 func (s *scope) Get(name string) (string, bool) {
+	value, ok := s.value(name)
+	if *s.given += len(value); *s.given > maxGiven {
+		value = "" // whoever asked for a word gets errExpands
+	}
+	return value, ok
+}
+
+func (s *scope) value(name string) (string, bool) {
 	for _, entry := range slices.Backward(s.env) {
 		if n, value, _ := strings.Cut(entry, "="); n == name {
 			return value, true
@@ -48,7 +65,7 @@ func (s *scope) word(text string) (string, error) {
 		return text, nil
 	}
 	out, _, err := shell.NewLex(s.escape).ProcessWord(text, s)
-	return out, err
+	return out, s.check(err)
 }
 
 // words is word for a list of which one may become several.
@@ -56,7 +73,7 @@ func (s *scope) words(texts []string) ([]string, error) {
 	var all []string
 	for _, text := range texts {
 		words, err := shell.NewLex(s.escape).ProcessWords(text, s)
-		if err != nil {
+		if err = s.check(err); err != nil {
 			return nil, err
 		}
 		all = append(all, words...)
@@ -69,7 +86,14 @@ func (s *scope) document(text string) (string, error) {
 	lex := shell.NewLex('\\')
 	lex.SkipProcessQuotes = true
 	out, _, err := lex.ProcessWord(text, s)
-	return out, err
+	return out, s.check(err)
+}
+
+func (s *scope) check(err error) error {
+	if *s.given > maxGiven {
+		return errExpands
+	}
+	return err
 }
 
 // set puts a variable into a list of NAME=VALUE, in its old place.

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"nook/internal/hint"
 )
@@ -138,6 +139,8 @@ func TestFaults(t *testing.T) {
 		"insecure":            {"RUN --security=insecure a", "Dockerfile:1: --security=insecure is refused", "--security", "a build of nook never has more rights than its user"},
 		"escape":              {"#escape=x\nFROM a", "Dockerfile:1: escape=x: a backslash or a backtick is meant", "#", ""},
 		"directive twice":     {"#syntax=x\n#syntax=y\nFROM a", "Dockerfile:2: only one syntax parser directive can be used", "#syntax=y", ""},
+		"nul":                 {"FROM a\nENV b=c\x00d", "Dockerfile:2: a NUL byte is in it", "?", ""},
+		"nul in json":         {`CMD ["a\u0000b"]`, "Dockerfile:1: a NUL byte is in it", "[", ""},
 		"binary":              {"FROM a\n\xff\xfe", "Dockerfile:2: not UTF-8 text", "?", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -188,6 +191,28 @@ func TestExcerpt(t *testing.T) {
 		"   8 |     RUN c\n"
 	if got := fault.Excerpt(); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+// A line of megabytes isn't shown whole.
+func TestExcerptOfALongLine(t *testing.T) {
+	for name, tc := range map[string]struct {
+		in    string
+		caret bool
+	}{
+		"fault at the begin": {"RUNN " + strings.Repeat("ä", 5000), true},
+		"fault at the end":   {"COPY " + strings.Repeat("ä", 5000) + " <<E\nE", false},
+	} {
+		_, err := Parse("Dockerfile", []byte(tc.in))
+		var fault *Error
+		if !errors.As(err, &fault) {
+			t.Fatalf("%s: %v", name, err)
+		}
+		excerpt := fault.Excerpt()
+		first, _, _ := strings.Cut(excerpt, "…\n")
+		if n := utf8.RuneCountInString(first); n < 500 || n > 550 || strings.Contains(excerpt, "^") != tc.caret {
+			t.Errorf("%s: %d characters:\n%s", name, n, excerpt)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package dockerfile
 import (
 	"fmt"
 	"strings"
+	"unicode/utf8"
 )
 
 // Error is a fault in a Dockerfile, with its place.
@@ -31,6 +32,10 @@ const around = 2
 // most is how many lines of one instruction are shown.
 const most = 12
 
+// widest is how many characters of a line are shown; the caret of a fault
+// after them is left out.
+const widest = 500
+
 // Excerpt shows the place: the instruction's lines marked, those around them,
 // and a caret below the fault. It is empty for a file without lines.
 //
@@ -53,16 +58,29 @@ func (e *Error) Excerpt() string {
 		if n >= e.Start && n <= e.End {
 			mark = ">>>"
 		}
-		line := printable(e.lines[n-1])
+		line := narrow(printable(e.lines[n-1]))
 		b.WriteString(strings.TrimRight(fmt.Sprintf("%4d | %s %s", n, mark, line), " ") + "\n")
-		if n == e.Line && e.Column > 0 {
-			fmt.Fprintf(&b, "     |     %s^\n", strings.Repeat(" ", len([]rune(printable(cut(e.lines[n-1], e.Column-1))))))
+		if n != e.Line || e.Column <= 0 {
+			continue
+		}
+		if before := utf8.RuneCountInString(cut(e.lines[n-1], e.Column-1)); before <= widest {
+			fmt.Fprintf(&b, "     |     %s^\n", strings.Repeat(" ", before))
 		}
 	}
 	return b.String()
 }
 
 func cut(line string, n int) string { return line[:min(max(n, 0), len(line))] }
+
+func narrow(line string) string {
+	seen := 0
+	for i := range line {
+		if seen++; seen > widest {
+			return line[:i] + "…"
+		}
+	}
+	return line
+}
 
 // printable keeps a line of the file from moving the cursor.
 func printable(line string) string {

@@ -1,6 +1,7 @@
 package dockerfile
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -17,7 +18,11 @@ type piece struct{ at, line, column int }
 // maxSize bounds a Dockerfile; docker's own limit is a line of 64 KiB.
 const maxSize = 16 << 20
 
-var errUnterminated = errors.New("unterminated heredoc")
+var (
+	errUnterminated = errors.New("unterminated heredoc")
+	errNotText      = errors.New("not UTF-8 text")
+	errNUL          = errors.New("a NUL byte is in it")
+)
 
 // Parse reads a Dockerfile. name is for messages. Errors are of type *Error.
 func Parse(name string, data []byte) (*File, error) {
@@ -30,7 +35,7 @@ func Parse(name string, data []byte) (*File, error) {
 	for i, line := range f.lines {
 		f.lines[i] = strings.TrimRight(line, "\r")
 	}
-	if !utf8.Valid(data) {
+	if !utf8.Valid(data) || bytes.IndexByte(data, 0) >= 0 {
 		return nil, f.notText()
 	}
 	next, err := f.directives()
@@ -57,16 +62,22 @@ func Parse(name string, data []byte) (*File, error) {
 	return f, nil
 }
 
+// notText is the fault of a file that isn't UTF-8, or has a NUL byte: names,
+// arguments and variables would silently end there (execve(2)).
 func (f *File) notText() *Error {
+	fault := &Error{File: f.Name, Err: errNotText, lines: f.lines}
 	for i, line := range f.lines {
-		if !utf8.ValidString(line) {
-			return &Error{
-				File: f.Name, Start: i + 1, End: i + 1, Line: i + 1, Column: 1,
-				Err: errors.New("not UTF-8 text"), lines: f.lines,
-			}
+		nul := strings.IndexByte(line, 0)
+		if utf8.ValidString(line) && nul < 0 {
+			continue
 		}
+		fault.Start, fault.End, fault.Line, fault.Column = i+1, i+1, i+1, 1
+		if nul >= 0 {
+			fault.Err, fault.Column = errNUL, nul+1
+		}
+		break
 	}
-	return &Error{File: f.Name, Err: errors.New("not UTF-8 text")}
+	return fault
 }
 
 // directives reads the comments at the top that mean something: escape, syntax

@@ -151,6 +151,9 @@ func jsonWords(s string) (words []string, ok bool, err error) {
 		if !ok {
 			return nil, false, errNotStrings
 		}
+		if strings.Contains(text, "\x00") {
+			return nil, false, errNUL
+		}
 		words = append(words, text)
 	}
 	return words, true, nil
