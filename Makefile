@@ -66,6 +66,7 @@ $(GOLANGCI): tools/golangci/go.mod
 
 lint: $(GOLANGCI)
 	$(GOLANGCI) run ./...
+	$(GO) mod tidy -diff
 	GOARCH=arm64 $(GO) build $(BUILD) -o .cache/nook-arm64 ./cmd/nook
 	@for f in .ci/run tools/install-for tools/fuzz; do bash -n $$f || exit 1; done
 

@@ -13,7 +13,7 @@
 // shell, which costs nothing at start-up. The two others are written by hand
 // here, because they import protobuf, whose package init each run of a container
 // would pay for (docs/design/build.md has the figures); the tests hold ours
-// against the documentation's examples.
+// against theirs.
 //
 // Nothing is expanded here, and nothing is looked up: what a variable holds and
 // which stages there are is known to package build.

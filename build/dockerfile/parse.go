@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	"nook/internal/hint"
 )
@@ -205,12 +204,16 @@ func (in *Instruction) copy(add bool) (Command, error) {
 	}
 	left := in.heredocs
 	for _, source := range sources {
-		if _, ok := heredocWord(source.text); ok && len(left) > 0 {
+		_, ok := heredocWord(source.text)
+		switch {
+		case !ok || json:
+			c.Sources = append(c.Sources, source.text)
+		case len(left) == 0: // the line is no words of a shell: a quote in it has no end
+			return nil, in.fault(source.at, errUnterminated)
+		default:
 			c.Heredocs = append(c.Heredocs, left[0])
 			left = left[1:]
-			continue
 		}
-		c.Sources = append(c.Sources, source.text)
 	}
 	return c, nil
 }
@@ -272,11 +275,11 @@ func (in *Instruction) pairs() (Command, error) {
 }
 
 func cutSpace(s string) (before, after string, ok bool) {
-	i := strings.IndexFunc(s, unicode.IsSpace)
+	i := strings.IndexFunc(s, isSpace)
 	if i < 0 {
 		return s, "", false
 	}
-	return s[:i], strings.TrimLeftFunc(s[i:], unicode.IsSpace), true
+	return s[:i], strings.TrimLeftFunc(s[i:], isSpace), true
 }
 
 func (in *Instruction) start() (Command, error) {
@@ -351,8 +354,8 @@ func (in *Instruction) several() (Command, error) {
 	if len(args) == 0 {
 		return nil, in.needsOne()
 	}
-	for _, path := range args {
-		if strings.TrimSpace(path) == "" {
+	for i, path := range args {
+		if args[i] = strings.TrimSpace(path); args[i] == "" {
 			return nil, in.faultf(in.restAt, "a volume has an empty path")
 		}
 	}

@@ -14,16 +14,20 @@ type word struct {
 	at   int
 }
 
+// isSpace is what stands between words: in ASCII alone, so that a name may have
+// a no-break space. ENV, LABEL and ARG take any white space (words).
+func isSpace(r rune) bool { return r == ' ' || r >= '\t' && r <= '\r' }
+
 // split takes an instruction's text apart: keyword, flags, rest.
 func (in *Instruction) split() {
-	end := strings.IndexFunc(in.Text, unicode.IsSpace)
+	end := strings.IndexFunc(in.Text, isSpace)
 	if end < 0 {
 		end = len(in.Text)
 	}
 	in.Keyword = strings.ToUpper(in.Text[:end])
 	in.restAt = end
 	for {
-		in.restAt += len(in.Text[in.restAt:]) - len(strings.TrimLeftFunc(in.Text[in.restAt:], unicode.IsSpace))
+		in.restAt += len(in.Text[in.restAt:]) - len(strings.TrimLeftFunc(in.Text[in.restAt:], isSpace))
 		rest := in.Text[in.restAt:]
 		if !strings.HasPrefix(rest, "--") {
 			break
@@ -32,7 +36,7 @@ func (in *Instruction) split() {
 		at := in.restAt
 		in.restAt += n
 		if flag == "--" {
-			in.restAt += len(rest[n:]) - len(strings.TrimLeftFunc(rest[n:], unicode.IsSpace))
+			in.restAt += len(rest[n:]) - len(strings.TrimLeftFunc(rest[n:], isSpace))
 			break
 		}
 		in.flags = append(in.flags, word{flag, at})
@@ -59,7 +63,7 @@ func (f *File) unquoted(s string) (text string, n int) {
 			quote = 0
 		case quote == 0 && (r == '\'' || r == '"'):
 			quote = r
-		case quote == 0 && unicode.IsSpace(r):
+		case quote == 0 && isSpace(r):
 			return b.String(), n
 		default:
 			b.WriteRune(r)
@@ -118,9 +122,9 @@ func (f *File) words(s string, at int) []word {
 func fields(s string, at int) []word {
 	var words []word
 	for begin := -1; len(s) > 0 || begin >= 0; {
-		trimmed := strings.TrimLeftFunc(s, unicode.IsSpace)
+		trimmed := strings.TrimLeftFunc(s, isSpace)
 		at += len(s) - len(trimmed)
-		end := strings.IndexFunc(trimmed, unicode.IsSpace)
+		end := strings.IndexFunc(trimmed, isSpace)
 		if end < 0 {
 			end = len(trimmed)
 		}
