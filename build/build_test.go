@@ -99,7 +99,9 @@ func TestArgScopes(t *testing.T) {
 		"global is taken":      {"ARG A=1\nFROM base\nARG A\nRUN x", nil, "A=1"},
 		"stage has its own":    {"ARG A=1\nFROM base\nARG A=3\nRUN x", nil, "A=3"},
 		"of another stage":     {"FROM base AS a\nARG A=1\nFROM base\nRUN x", nil, ""},
-		"of the stage below":   {"FROM base AS a\nARG A=1\nFROM a\nRUN x", nil, ""},
+		"of the stage below":   {"FROM base AS a\nARG A=1\nFROM a\nRUN x", nil, "A=1"},
+		"redeclared above":     {"FROM base AS a\nARG A=1\nFROM a\nARG A\nRUN x", nil, "A=1"},
+		"changed above":        {"FROM base AS a\nARG A=1\nFROM a AS b\nARG A=2\nRUN y\nFROM a\nCOPY --from=b /ran /\nRUN x", nil, "A=1"},
 		"env wins":             {"FROM base\nARG A=1\nENV A=2\nRUN x", map[string]string{"A": "3"}, "A=2"},
 		"env from arg":         {"FROM base\nARG A=1\nENV B=$A\nRUN x", nil, "B=1 A=1"},
 		"default from default": {"FROM base\nARG A=1\nARG B=$A\nRUN x", nil, "A=1 B=1"},
@@ -181,6 +183,35 @@ func TestCacheKeys(t *testing.T) {
 				t.Errorf("did %q, want %q (%v)", got, tc.want, err)
 			}
 		})
+	}
+}
+
+// What a secret is called where the command finds it counts, what it holds not.
+func TestCacheKeyOfSecrets(t *testing.T) {
+	f := newFake()
+	value := "one"
+	try := func(mount string) string {
+		t.Helper()
+		t.Setenv("SECRET", value)
+		df := "FROM base\nRUN --mount=type=secret,id=s" + mount + " made\n"
+		if _, err := f.try(t, df, nil, func(o *Options) { o.Secrets = map[string]Secret{"s": {Env: "SECRET"}} }); err != nil {
+			t.Fatal(err)
+		}
+		return strings.Join(f.did, "; ")
+	}
+	for i, tc := range []struct{ mount, value, want string }{
+		{",env=A", "one", "run made"},
+		{",env=A", "two", ""},
+		{",env=B", "two", "run made"},
+		{"", "two", "run made"},
+		{",target=/s", "two", "run made"},
+		{",target=/s,mode=0444", "two", "run made"},
+		{",target=/s", "three", ""},
+	} {
+		value = tc.value
+		if got := try(tc.mount); got != tc.want {
+			t.Errorf("%d: %q with %s: did %q, want %q", i, tc.mount, tc.value, got, tc.want)
+		}
 	}
 }
 

@@ -87,7 +87,7 @@ func (b *built) clone() *built {
 	c := *b
 	c.config.Config = cloneConfig(b.config.Config)
 	c.history = slices.Clip(b.history)
-	c.args, c.cmdSet = map[string]string{}, false
+	c.cmdSet = false // args stay: a stage inherits those of the one it is based on
 	return &c
 }
 
