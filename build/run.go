@@ -196,6 +196,9 @@ func (c *chain) mounts(ctx context.Context, in *dockerfile.Instruction, cmd *doc
 		parts = append(append(parts, "mount"), shown...)
 		parts = append(parts, fmt.Sprintf("%s %s %t %s %s %d %o %d %d %t", m.Type, out.Target, out.ReadOnly,
 			out.ID, out.Sharing, out.Size, out.Mode, out.UID, out.GID, m.Required))
+		if m.Env != nil {
+			parts = append(parts, "in "+*m.Env)
+		}
 		if out.Target != "" {
 			all = append(all, out)
 		}
