@@ -54,6 +54,8 @@ type Options struct {
 	SSH map[string]string
 	// Epoch clamps times; zero: none.
 	Epoch time.Time
+	// Now is the clock that times in the image are of. Nil: the system's.
+	Now func() time.Time
 	// Event is told what goes on, from several goroutines. Nil: nobody is.
 	Event func(Event)
 	// Output, when not nil, is called with what was built instead of making an

@@ -18,6 +18,9 @@ func (e *Engine) Build(ctx context.Context, o build.Options) (result build.Resul
 		return result, err
 	}
 	defer w.close()
+	if o.Now != nil {
+		w.now = o.Now
+	}
 	temp, err := e.stageStep()
 	if err != nil {
 		return result, err

@@ -76,7 +76,7 @@ func (w *worker) Copy(ctx context.Context, below build.State, spec build.CopySpe
 	default:
 		temporary = filepath.Join(st.dir, "given")
 		c.Dir, c.Only = temporary, nil
-		if err := writeFiles(temporary, tree.Files, spec.Epoch); err != nil {
+		if err := writeFiles(temporary, tree.Files, w.stepTime(spec.Epoch)); err != nil {
 			return state, err
 		}
 	}
@@ -99,7 +99,7 @@ func (w *worker) Copy(ctx context.Context, below build.State, spec build.CopySpe
 		}
 	}
 	state, err = w.place(ctx, st, below, layers.Meta{
-		Made: &layers.Made{Time: stepTime(spec.Epoch)}, Entries: meta.Entries, Bytes: meta.Bytes,
+		Made: &layers.Made{Time: w.stepTime(spec.Epoch)}, Entries: meta.Entries, Bytes: meta.Bytes,
 	})
 	if err == nil && found != nil && found.changed(spec.From.Tree.Dir) {
 		w.mu.Lock()
@@ -139,6 +139,10 @@ func (w *worker) readyRoot(st *staged, below build.State, link bool) error {
 // make has a stage make a layer.
 func (w *worker) make(ctx context.Context, job *buildJob) (layers.Meta, error) {
 	var meta layers.Meta
+	job.Now = w.now()
+	if job.Epoch != nil {
+		job.Now = *job.Epoch
+	}
 	err := w.e.stage(ctx, request{Build: job}, func(ev event) {
 		switch {
 		case ev.Note != "":
@@ -169,8 +173,9 @@ func (s *selected) changed(dir string) bool {
 	return false
 }
 
-// writeFiles makes a directory of files that are given.
-func writeFiles(dir string, files []build.File, epoch build.Epoch) error {
+// writeFiles makes a directory of files that are given; those without a time
+// are of now.
+func writeFiles(dir string, files []build.File, now time.Time) error {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
@@ -181,7 +186,7 @@ func writeFiles(dir string, files []build.File, epoch build.Epoch) error {
 		}
 		at := f.Time
 		if at.IsZero() {
-			at = stepTime(epoch)
+			at = now
 		}
 		if err := os.Chtimes(name, at, at); err != nil {
 			return err
@@ -234,6 +239,6 @@ func (w *worker) MakeDir(ctx context.Context, below build.State, spec build.DirS
 		return below, err
 	}
 	return w.place(ctx, st, below, layers.Meta{
-		Made: &layers.Made{Time: stepTime(spec.Epoch)}, Entries: meta.Entries, Bytes: meta.Bytes,
+		Made: &layers.Made{Time: w.stepTime(spec.Epoch)}, Entries: meta.Entries, Bytes: meta.Bytes,
 	})
 }

@@ -83,7 +83,7 @@ func (w *worker) Run(ctx context.Context, below build.State, spec build.RunSpec,
 	// What belongs to other ids behind a closed directory is counted when the
 	// layer is packed.
 	size, _ := countFiles(ctx, filepath.Join(st.dir, "fs"))
-	return w.place(ctx, st, below, layers.Meta{Bytes: size, Made: &layers.Made{Time: stepTime(spec.Epoch)}})
+	return w.place(ctx, st, below, layers.Meta{Bytes: size, Made: &layers.Made{Time: w.stepTime(spec.Epoch)}})
 }
 
 // run runs the command in the first way that this host allows: on an overlay,
@@ -126,13 +126,13 @@ func (r *buildRun) flatten(ctx context.Context) error {
 	return os.Chmod(r.full, os.FileMode(mode&0o777))
 }
 
-// stepTime is when a step was made, for the image's history.
-func stepTime(epoch build.Epoch) time.Time {
-	now := time.Now().UTC()
-	if !epoch.Epoch.IsZero() && now.After(epoch.Epoch) {
+// stepTime is when a step was made, for the image's history and for the files
+// that nook itself makes. With an epoch it doesn't depend on the clock at all.
+func (w *worker) stepTime(epoch build.Epoch) time.Time {
+	if !epoch.Epoch.IsZero() {
 		return epoch.Epoch.UTC()
 	}
-	return now
+	return w.now().UTC()
 }
 
 func (r *buildRun) release() {

@@ -49,6 +49,7 @@ type buildJob struct {
 	Trees   []buildTree `json:"trees,omitempty"`
 	DiffID  string      `json:"diffID,omitempty"`
 	Epoch   *time.Time  `json:"epoch,omitempty"`
+	Now     time.Time   `json:"now,omitzero"` // of directories that are made on the way
 	Owner   string      `json:"owner,omitempty"`
 	Owned   bool        `json:"owned,omitempty"` // of tidy: the owners are written down already
 	Copy    *buildCopy  `json:"copy,omitempty"`
@@ -127,6 +128,7 @@ func (s *stageRun) build(ctx context.Context, store *layers.Store) error {
 			return err
 		}
 	}
+	m.Now = job.Now
 	if job.Epoch != nil {
 		m.Latest = *job.Epoch
 	}
@@ -202,7 +204,7 @@ func (s *stageRun) makeDir(m *layers.Making, job *buildJob, owner layers.Owned) 
 	if kind == layers.OtherFile {
 		return fmt.Errorf("%s: %w", job.Paths[0], unix.ENOTDIR)
 	}
-	look := layers.Look{Mode: 0o755, UID: owner.UID, GID: owner.GID, Time: time.Now()}
+	look := layers.Look{Mode: 0o755, UID: owner.UID, GID: owner.GID, Time: job.Now}
 	spot, err := m.MkdirAll(way, look)
 	if err != nil {
 		return err
@@ -281,7 +283,7 @@ func (s *stageRun) copyStep(ctx context.Context, store *layers.Store, m *layers.
 			return !changed
 		}
 	}
-	k.look = layers.Look{Mode: 0o755, UID: k.owner.UID, GID: k.owner.GID, Time: time.Now()}
+	k.look = layers.Look{Mode: 0o755, UID: k.owner.UID, GID: k.owner.GID, Time: job.Now}
 	if k.Time != nil {
 		what.Time, k.look.Time = *k.Time, *k.Time
 	}

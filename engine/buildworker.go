@@ -32,6 +32,7 @@ type worker struct {
 	e    *Engine
 	dir  string // build/
 	note func(string)
+	now  func() time.Time // what files and the history get
 
 	mu    sync.Mutex
 	whole map[string]bool // layers that were looked at
@@ -52,7 +53,7 @@ func buildDir(root string) string { return filepath.Join(root, "build") }
 
 // newWorker registers a build, which has to be closed.
 func (e *Engine) newWorker(ctx context.Context) (*worker, error) {
-	w := &worker{e: e, dir: buildDir(e.root), note: func(text string) { e.note("%s", text) },
+	w := &worker{e: e, dir: buildDir(e.root), note: func(text string) { e.note("%s", text) }, now: time.Now,
 		whole: map[string]bool{}, unsure: map[string]bool{}, memos: map[string]*memo{},
 		remote: map[string]*remoteLayer{}, packed: map[string]packedFile{}}
 	for _, name := range []string{"cache", ".staging", "mounts", "contexts", "running"} {

@@ -22,6 +22,8 @@ import (
 type Making struct {
 	// Latest is the latest time that a file gets; zero: no limit.
 	Latest time.Time
+	// Now is the time of a root directory that has none below; zero: its own.
+	Now time.Time
 
 	ids  IDs
 	dir  string // of the layer: fs is in it
@@ -74,8 +76,22 @@ func (m *Making) Close() {
 }
 
 // Done writes what the files alone don't tell, and gives what Place wants to
-// know of the layer.
+// know of the layer. The root directory gets the time of the one below, so that
+// it doesn't depend on the clock.
 func (m *Making) Done() (Meta, error) {
+	at := m.Now
+	if len(m.low.roots) > 0 {
+		var below unix.Stat_t
+		if err := unix.Fstat(m.low.roots[0], &below); err != nil {
+			return Meta{}, fmt.Errorf("fstat: %w", err)
+		}
+		at = time.Unix(below.Mtim.Sec, below.Mtim.Nsec)
+	}
+	if !at.IsZero() {
+		if err := unix.UtimesNanoAt(m.root, ".", m.times(at), 0); err != nil {
+			return Meta{}, fmt.Errorf("utimensat: %w", err)
+		}
+	}
 	return m.meta, writeOwners(filepath.Join(m.dir, ownersFile), slices.Collect(maps.Values(m.owners)))
 }
 
