@@ -359,7 +359,9 @@ func (c *chain) failure(ctx context.Context, in *dockerfile.Instruction, err err
 	}
 	failed := &StepError{Step: c.last.name, Output: c.last.tail.text(), Err: fault}
 	// The way in is a courtesy: without it the error is as true.
-	img, err := c.s.w.Commit(context.WithoutCancel(ctx), c.s.commitSpec(c.b, nil))
+	spec := c.s.commitSpec(c.b, nil)
+	spec.Config.Config.Entrypoint = nil // run ID sh is to be a shell
+	img, err := c.s.w.Commit(context.WithoutCancel(ctx), spec)
 	if err == nil {
 		failed.Enter = img.ID
 	}

@@ -218,7 +218,12 @@ func (c *chain) copied(state State, linked bool, in *dockerfile.Instruction) {
 
 // numericOwner says that an owner can be set without a look at passwd.
 func numericOwner(owner string) bool {
-	return strings.Trim(owner, "0123456789:") == ""
+	for part := range strings.SplitSeq(owner, ":") {
+		if part != "root" && strings.Trim(part, "0123456789") != "" {
+			return false
+		}
+	}
+	return true
 }
 
 var remoteForm = `^(https?|git|ssh)://|^[^/@]+@[^/:]+:`

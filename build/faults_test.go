@@ -23,12 +23,12 @@ func TestFaults(t *testing.T) {
 		"empty base":        {"ARG B\nFROM $B", "Dockerfile:2: the base name $B is empty", "", nil},
 		"bad base":          {"FROM UPPER", "Dockerfile:1: ", "", nil},
 		"missing base":      {"FROM missing", "Dockerfile:1: missing: ", "", nil},
-		"missing number":    {"FROM base\nCOPY --from=3 a b", "Dockerfile:2: there is no stage 3", "the stages are 0 to 0", nil},
+		"missing number":    {"FROM base\nCOPY --from=3 a b", "Dockerfile:2: there is no stage 3", "the only stage is 0", nil},
 		"missing stage":     {"FROM base AS x\nFROM base\nCOPY --from=y a b", "Dockerfile:3: y is neither a stage nor an image that is there: ", "the stages are x, 1", nil},
-		"no stage's name":   {"FROM base\nCOPY --from=Y_ a b", "Dockerfile:2: Y_ is neither a stage nor an image: ", "the stages are 0", nil},
+		"no stage's name":   {"FROM base\nCOPY --from=Y_ a b", "Dockerfile:2: Y_ is neither a stage nor an image: ", "the only stage is 0", nil},
 		"itself":            {"FROM base AS x\nCOPY --from=x a b", "Dockerfile:2: stage x copies from itself", "", nil},
 		"cycle":             {"FROM base AS x\nCOPY --from=y a b\nFROM base AS y\nCOPY --from=x a b", "Dockerfile:3: stages need each other: y -> x -> y", "", nil},
-		"target":            {"FROM base AS x", "--target y: Dockerfile has no such stage", "the stages are x", func(o *Options) { o.Target = "y" }},
+		"target":            {"FROM base AS x", "--target y: Dockerfile has no such stage", "the only stage is x", func(o *Options) { o.Target = "y" }},
 		"target number":     {"FROM base AS x", "--target: there is no stage 7", "", func(o *Options) { o.Target = "7" }},
 		"from platform":     {"FROM --platform=x base", "Dockerfile:1: platform \"x\" is not os/arch[/variant]", "", nil},
 		"empty platform":    {"FROM --platform=$P base", "Dockerfile:1: the platform $P is empty", "", nil},
@@ -52,6 +52,9 @@ func TestFaults(t *testing.T) {
 		"failing step":      {"FROM base\nRUN fail it", "Dockerfile:2: process \"/bin/sh -c fail it\" did not complete successfully: exit code: 3", "", nil},
 		"platform":          {"FROM base", "platform \"x\" is not os/arch[/variant]", "", func(o *Options) { o.Platform = "x" }},
 		"context":           {"FROM base", "build context: stat /nowhere/there: no such file or directory", "", func(o *Options) { o.Source.Context = "/nowhere/there" }},
+		"several platforms": {"FROM scratch", `platform "linux/amd64,linux/arm64" is several`, "one image is for one platform: do it once for each", func(o *Options) { o.Platform = "linux/amd64,linux/arm64" }},
+		"a stage to redo":   {"FROM base AS x", "--no-cache-filter y: Dockerfile has no such stage", "the only stage is x", func(o *Options) { o.NoCacheStages = []string{"y"} }},
+		"open brace":        {"FROM base\nENV A=${B", "Dockerfile:2: a ${ in ${B has no }", "", nil},
 		"both from stdin":   {"FROM base", "both the context and the Dockerfile are to come from standard input", "", func(o *Options) { o.Source.Context = "-" }},
 		"http context":      {"FROM base", "get http://127.0.0.1:1/x.tar: dial tcp 127.0.0.1:1: connect: connection refused", "", func(o *Options) { o.Source.Context = "http://127.0.0.1:1/x.tar" }},
 		"empty user":        {"FROM base\nUSER $NO", "Dockerfile:2: USER $NO is empty", "", nil},
@@ -77,14 +80,17 @@ func TestFaults(t *testing.T) {
 
 func TestFailedStep(t *testing.T) {
 	f := newFake()
-	_, err := f.try(t, "FROM base\nRUN write /a b\nENV A=1\nRUN fail it", nil, nil)
+	_, err := f.try(t, "FROM base\nRUN write /a b\nENV A=1\nENTRYPOINT [\"e\"]\nRUN fail it", nil, nil)
 	var failed *StepError
 	var fault *dockerfile.Error
 	if !errors.As(err, &failed) || !errors.As(err, &fault) {
 		t.Fatalf("%T: %v", err, err)
 	}
-	if failed.Step != "[3/3] RUN fail it" || failed.Output != "one\ntwo\nfail it" || failed.Enter != "sha256:image" || fault.Line != 4 {
+	if failed.Step != "[3/3] RUN fail it" || failed.Output != "one\ntwo\nfail it" || failed.Enter != "sha256:image" || fault.Line != 5 {
 		t.Errorf("%+v at line %d", failed, fault.Line)
+	}
+	if len(f.made.Config.Config.Entrypoint) > 0 {
+		t.Errorf("its entrypoint would get the shell as an argument: %q", f.made.Config.Config.Entrypoint)
 	}
 	if got := f.files(f.made.State); got["/a"] != "b" || !slices.Contains(f.made.Config.Config.Env, "A=1") || f.made.Names != nil {
 		t.Errorf("the state to enter: %+v", f.made)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,10 +29,20 @@ func isGit(s string) bool {
 	return false
 }
 
-// cloneGit fetches one commit of a repository by the git program, and returns
-// the directory in it that is meant: URL#REF:SUBDIR. Only with keep it has the
-// repository's .git.
-func cloneGit(ctx context.Context, url, dir string, keep bool, out io.Writer) (string, error) {
+// gitSource says what is wanted of a repository.
+type gitSource struct {
+	url string // URL#REF:SUBDIR
+	// keep leaves the repository's .git there.
+	keep bool
+	// checksum is the commit that it has to be, or how its name begins; "": any.
+	checksum string
+}
+
+// cloneGit fetches one commit of a repository by the git program into dir, and
+// returns the directory in it that is meant. Files have mode 644 or 755, as the
+// Dockerfile reference says, whatever the umask.
+func cloneGit(ctx context.Context, src gitSource, dir string, out io.Writer) (string, error) {
+	url := src.url
 	repo, fragment, _ := strings.Cut(url, "#")
 	ref, sub, _ := strings.Cut(fragment, ":")
 	if strings.HasPrefix(repo, "github.com/") {
@@ -50,7 +61,7 @@ func cloneGit(ctx context.Context, url, dir string, keep bool, out io.Writer) (s
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return "", err
 	}
-	run := func(args ...string) error {
+	run := func(out io.Writer, args ...string) error {
 		cmd := exec.CommandContext(ctx, git, append([]string{"-C", dir, "-c", "protocol.ext.allow=never"}, args...)...)
 		// Nobody is asked for a password in the middle of a build.
 		cmd.Env = append(os.Environ(), "GIT_TERMINAL_PROMPT=0", "LC_ALL=C")
@@ -64,22 +75,81 @@ func cloneGit(ctx context.Context, url, dir string, keep bool, out io.Writer) (s
 		}
 		return nil
 	}
-	for _, args := range [][]string{
-		{"init", "-q"},
-		{"fetch", "-q", "--depth", "1", "--", repo, ref},
-		{"checkout", "-q", "FETCH_HEAD"},
-		{"submodule", "-q", "update", "--init", "--recursive", "--depth", "1"},
-	} {
-		if err := run(args...); err != nil {
-			return "", err
-		}
+	if err := run(out, "init", "-q"); err != nil {
+		return "", err
 	}
-	if !keep { // the history is no part of the context
+	// A server of files (git's "dumb" protocol) gives no part of a history.
+	var said strings.Builder
+	err = run(&said, "fetch", "-q", "--depth", "1", "--", repo, ref)
+	if err != nil && strings.Contains(said.String(), "does not support shallow") {
+		said.Reset()
+		err = run(&said, "fetch", "-q", "--", repo, ref)
+	}
+	_, _ = io.WriteString(out, said.String())
+	if err != nil {
+		return "", err
+	}
+	if err := run(out, "checkout", "-q", "FETCH_HEAD"); err != nil {
+		return "", err
+	}
+	if err := checkCommit(run, src); err != nil {
+		return "", err
+	}
+	if err := run(out, "submodule", "-q", "update", "--init", "--recursive", "--depth", "1"); err != nil {
+		return "", err
+	}
+	if !src.keep { // the history is no part of the context
 		if err := os.RemoveAll(filepath.Join(dir, ".git")); err != nil {
 			return "", err
 		}
 	}
+	if err := gitModes(dir); err != nil {
+		return "", err
+	}
 	return inside(dir, sub)
+}
+
+// checkCommit holds what was fetched against the checksum.
+func checkCommit(run func(out io.Writer, args ...string) error, src gitSource) error {
+	if src.checksum == "" {
+		return nil
+	}
+	var commit strings.Builder
+	if err := run(&commit, "rev-parse", "FETCH_HEAD^{commit}"); err != nil {
+		return err
+	}
+	got := strings.TrimSpace(commit.String())
+	if !strings.HasPrefix(got, src.checksum) {
+		return fmt.Errorf("get %s: its commit is %s, not %s", src.url, got, src.checksum)
+	}
+	return nil
+}
+
+// gitModes gives files the modes that git keeps of them, which the umask took
+// something of.
+func gitModes(dir string) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return fs.WalkDir(root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		switch {
+		case err != nil:
+			return err
+		case name == ".git":
+			return fs.SkipDir
+		case d.IsDir() || info.Mode().IsRegular() && info.Mode()&0o100 != 0:
+			return root.Chmod(name, 0o755)
+		case info.Mode().IsRegular():
+			return root.Chmod(name, 0o644)
+		}
+		return nil
+	})
 }
 
 // inside is a directory below dir, through no link that leads out of it.
@@ -97,6 +167,9 @@ func inside(dir, sub string) (string, error) {
 		err = errors.New("not a directory")
 	}
 	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return "", fmt.Errorf("the repository has no directory %s", sub)
+		}
 		return "", fmt.Errorf("directory %s of the repository: %w", sub, err)
 	}
 	return filepath.EvalSymlinks(filepath.Join(dir, sub))

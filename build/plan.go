@@ -64,6 +64,11 @@ func newPlan(file *dockerfile.File, o *Options) (*plan, error) {
 	if p.target, err = p.findTarget(o.Target); err != nil {
 		return nil, err
 	}
+	for _, name := range o.NoCacheStages {
+		if p.named(name) == nil {
+			return nil, hint.Errorf(p.knownStages(), "--no-cache-filter %s: %s has no such stage", name, file.Name)
+		}
+	}
 	for _, st := range p.stages {
 		if err := p.check(st); err != nil {
 			return nil, err
@@ -156,7 +161,7 @@ func (p *plan) lookup(from string) (*stage, error) {
 	}
 	n, err := strconv.Atoi(from)
 	if err != nil || n >= len(p.stages) {
-		return nil, hint.Errorf(fmt.Sprintf("the stages are 0 to %d", len(p.stages)-1), "there is no stage %s", from)
+		return nil, hint.Errorf(p.knownStages(), "there is no stage %s", from)
 	}
 	return p.stages[n], nil
 }
@@ -170,13 +175,13 @@ func (p *plan) findTarget(name string) (*stage, error) {
 		return nil, fmt.Errorf("--target: %w", err)
 	}
 	if st == nil {
-		return nil, hint.Errorf("the stages are "+strings.Join(p.stageNames(), ", "),
-			"--target %s: %s has no such stage", name, p.file.Name)
+		return nil, hint.Errorf(p.knownStages(), "--target %s: %s has no such stage", name, p.file.Name)
 	}
 	return st, nil
 }
 
-func (p *plan) stageNames() []string {
+// knownStages is a hint.
+func (p *plan) knownStages() string {
 	var names []string
 	for _, st := range p.stages {
 		if st.name != "" {
@@ -185,7 +190,10 @@ func (p *plan) stageNames() []string {
 			names = append(names, strconv.Itoa(st.index))
 		}
 	}
-	return names
+	if len(names) == 1 {
+		return "the only stage is " + names[0]
+	}
+	return "the stages are " + strings.Join(names, ", ")
 }
 
 // check looks at the references of one stage.
@@ -198,7 +206,7 @@ func (p *plan) check(st *stage) error {
 			}
 			if err == nil && other == nil {
 				if _, err = images.ParseReference(from); err != nil {
-					err = hint.Errorf("the stages are "+strings.Join(p.stageNames(), ", "), "%s is neither a stage nor an image: %w", from, err)
+					err = hint.Errorf(p.knownStages(), "%s is neither a stage nor an image: %w", from, err)
 				}
 			}
 			if err != nil {

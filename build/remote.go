@@ -26,11 +26,11 @@ func (c *chain) remote(ctx context.Context, cmd *dockerfile.Copy, source string,
 		return part{}, err
 	}
 	if isGit(source) {
-		if cmd.Checksum != "" {
-			return part{}, hint.Errorf("name the commit: URL#COMMIT", "--checksum is for files, %s is a repository", source)
+		if cmd.Checksum != "" && (len(cmd.Checksum) < 7 || strings.Trim(cmd.Checksum, "0123456789abcdef") != "") {
+			return part{}, hint.Errorf("of a repository it is a commit, or seven letters of one or more", "invalid checksum: %s", cmd.Checksum)
 		}
 		step := c.s.begin("[internal] load git source " + source)
-		tree, err := cloneGit(ctx, source, filepath.Join(dir, "git"), cmd.KeepGitDir, step)
+		tree, err := cloneGit(ctx, gitSource{source, cmd.KeepGitDir, cmd.Checksum}, filepath.Join(dir, "git"), step)
 		step.end(ctx, err)
 		if err != nil {
 			return part{}, err

@@ -44,7 +44,7 @@ func TestAddOfURLs(t *testing.T) {
 		"ftp":              {"ADD ftp://h/x /d", "", "not found"},
 		"copy knows none":  {"COPY U/dir/file /d", "", "not found"},
 		"nobody listens":   {"ADD http://127.0.0.1:1/x /d", "", "connection refused"},
-		"ssh":              {"ADD --checksum=" + good + " git@h:r.git /d", "", "--checksum is for files"},
+		"ssh":              {"ADD --checksum=" + good + " git@h:r.git /d", "", "invalid checksum: sha256:"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFake()

@@ -283,7 +283,7 @@ func (c *chain) from(ctx context.Context, from string) (State, error) {
 	}
 	base, err := c.s.image(ctx, from, c.s.platformOf(c.st))
 	if err != nil {
-		return State{}, hint.Errorf("the stages are "+strings.Join(c.s.plan.stageNames(), ", "),
+		return State{}, hint.Errorf(c.s.plan.knownStages(),
 			"%s is neither a stage nor an image that is there: %w", from, err)
 	}
 	return base.State, nil

@@ -1,6 +1,7 @@
 package build
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -65,6 +66,9 @@ func (s *scope) word(text string) (string, error) {
 		return text, nil
 	}
 	out, _, err := shell.NewLex(s.escape).ProcessWord(text, s)
+	if err != nil && strings.Count(text, "${") > strings.Count(text, "}") {
+		err = fmt.Errorf("a ${ in %s has no }", text)
+	}
 	return out, s.check(err)
 }
 

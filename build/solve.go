@@ -12,6 +12,7 @@ import (
 
 	"nook/build/dockerfile"
 	"nook/images"
+	"nook/internal/hint"
 )
 
 // solver builds the stages of one plan.
@@ -141,7 +142,8 @@ func (s *solver) refuseForeign(needed []*stage) error {
 				continue
 			}
 			if err := images.CheckPlatform(&cfg); err != nil {
-				return in.Fault("", err)
+				return in.Fault("", hint.Errorf("leave the command out, build on such a host, or install qemu-user-static, which registers emulators",
+					"%w: the stage is for %s, this host is %s", images.ErrPlatform, platform, images.HostPlatform()))
 			}
 		}
 	}

@@ -28,15 +28,12 @@ type Source struct {
 type source struct {
 	name   string // of the Dockerfile, as messages show it
 	data   []byte
-	dir    string // "": nothing in it
+	dir    string
 	filter Filter
 }
 
 // tree is the context for Select.
 func (src *source) tree() Tree {
-	if src.dir == "" {
-		return Tree{Files: []File{}}
-	}
 	return Tree{Dir: src.dir, Filter: src.filter}
 }
 
@@ -58,7 +55,7 @@ func (s *solver) load(ctx context.Context) (*source, error) {
 		step.end(ctx, err)
 	case isGit(o.Context):
 		step := s.begin("[internal] load git source " + o.Context)
-		src.dir, err = cloneGit(ctx, o.Context, filepath.Join(s.o.Temp, "context"), false, step)
+		src.dir, err = cloneGit(ctx, gitSource{url: o.Context}, filepath.Join(s.o.Temp, "context"), step)
 		step.end(ctx, err)
 	case strings.HasPrefix(o.Context, "http://"), strings.HasPrefix(o.Context, "https://"):
 		step := s.begin("[internal] load remote build context")
@@ -73,7 +70,11 @@ func (s *solver) load(ctx context.Context) (*source, error) {
 		err = src.dockerfile(o, local)
 		step.end(ctx, err)
 	}
-	if err == nil && src.dir != "" {
+	if err == nil && src.dir == "" { // a Dockerfile alone
+		src.dir = filepath.Join(s.o.Temp, "context")
+		return src, os.Mkdir(src.dir, 0o755)
+	}
+	if err == nil {
 		step := s.begin("[internal] load .dockerignore")
 		src.filter, err = src.ignore(o, local)
 		step.end(ctx, err)

@@ -6,6 +6,7 @@ import (
 	"compress/gzip"
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
@@ -17,6 +18,7 @@ import (
 	"testing"
 
 	"github.com/ulikunitz/xz"
+	"golang.org/x/sys/unix"
 
 	"nook/internal/hint"
 	"nook/internal/testenv"
@@ -316,12 +318,16 @@ func TestGitContext(t *testing.T) {
 			t.Fatalf("git %s: %v\n%s", args, err, out)
 		}
 	}
+	if err := os.Chmod(filepath.Join(repo, "sub", "b"), 0o700); err != nil {
+		t.Fatal(err)
+	}
 	git("init", "-q", "-b", "main")
 	git("add", ".")
 	git("commit", "-qm", "one")
 	git("tag", "v1")
 	write(t, repo, "a=later")
 	git("commit", "-qam", "two")
+	git("update-server-info")
 	for fragment, want := range map[string]string{"": "later", "#v1": "one", "#:sub": "", "#v1:sub": ""} {
 		f := newFake()
 		_, err := f.try(t, "", nil, func(o *Options) { o.Source = Source{Context: "file://" + repo + fragment} })
@@ -330,12 +336,19 @@ func TestGitContext(t *testing.T) {
 			t.Errorf("%s: %q, %v", fragment, files, err)
 		}
 	}
-	for fragment, want := range map[string]string{"#none": "git fetch", "#:none": "directory none", "#--upload-pack=x": "no git reference", "#:../..": "directory"} {
+	for fragment, want := range map[string]string{"#none": "git fetch", "#:none": "the repository has no directory none", "#--upload-pack=x": "no git reference", "#:../..": "directory"} {
 		f := newFake()
 		_, err := f.try(t, "", nil, func(o *Options) { o.Source = Source{Context: "file://" + repo + fragment} })
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", fragment, err)
 		}
+	}
+	f := newFake()
+	dumb := httptest.NewServer(http.StripPrefix("/r.git", http.FileServer(http.Dir(filepath.Join(repo, ".git")))))
+	defer dumb.Close()
+	_, err := f.try(t, "", nil, func(o *Options) { o.Source = Source{Context: dumb.URL + "/r.git#v1"} })
+	if files := f.files(f.made.State); err != nil || files["/a"] != "one" {
+		t.Errorf("a server of files: %q, %v", files, err)
 	}
 	ssh := filepath.Join(t.TempDir(), "ssh") // which stays here
 	if err := os.WriteFile(ssh, []byte("#!/bin/sh\nfor last; do :; done\nexec sh -c \"$last\"\n"), 0o755); err != nil {
@@ -355,8 +368,45 @@ func TestGitContext(t *testing.T) {
 			t.Errorf("ADD %s: %q, %v, %v", flag, text, err, without)
 		}
 	}
+	testGitChecksum(t, repo)
+	testGitModes(t, repo)
 	t.Setenv("PATH", t.TempDir())
-	if _, err := cloneGit(context.Background(), "https://h/r.git", "", false, nil); err == nil || !strings.HasPrefix(hint.Of(err), "install git") {
+	if _, err := cloneGit(context.Background(), gitSource{url: "https://h/r.git"}, "", io.Discard); err == nil || !strings.HasPrefix(hint.Of(err), "install git") {
 		t.Errorf("without git: %v", err)
+	}
+}
+
+func testGitChecksum(t *testing.T, repo string) {
+	t.Helper()
+	out, err := exec.Command("git", "-C", repo, "rev-parse", "v1^{commit}").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	commit := strings.TrimSpace(string(out))
+	for checksum, want := range map[string]string{
+		commit: "", commit[:7]: "", "1234567": "its commit is " + commit + ", not 1234567",
+		commit[:6]: "invalid checksum", strings.ToUpper(commit) + "G": "invalid checksum",
+	} {
+		f := newFake()
+		_, err := f.try(t, "FROM base\nADD --checksum="+checksum+" ssh://h"+repo+"#v1 /r", nil, nil)
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: got %v, want %q", checksum, err, want)
+		}
+	}
+}
+
+// Files have the modes that git knows, whatever the umask.
+func testGitModes(t *testing.T, repo string) {
+	t.Helper()
+	old := unix.Umask(0o077)
+	dir, err := cloneGit(t.Context(), gitSource{url: "file://" + repo}, filepath.Join(t.TempDir(), "c"), io.Discard)
+	unix.Umask(old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]os.FileMode{"a": 0o644, "sub": 0o755, "sub/b": 0o755, "sub/Dockerfile": 0o644} {
+		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Mode().Perm() != want {
+			t.Errorf("%s: %v, %v, want %v", name, info.Mode(), err, want)
+		}
 	}
 }

@@ -207,12 +207,9 @@ func (w *worker) selectContext(ctx context.Context, s *build.Selection) error {
 	if err != nil {
 		return err
 	}
-	found := &selected{}
-	if found.items, err = expand(t, s.Spec); err != nil {
-		return err
-	}
-	skip, err := excluder(s.Spec.Exclude, found.items)
-	if err != nil {
+	found := &selected{only: []string{}} // nil would be all
+	var exclude *excluder
+	if found.items, exclude, err = expand(t, s.Spec); err != nil {
 		return err
 	}
 	only := map[string]bool{}
@@ -230,7 +227,7 @@ func (w *worker) selectContext(ctx context.Context, s *build.Selection) error {
 			}
 		}
 		begin := len(found.nodes)
-		if err := t.collect(ctx, n, skip, found); err != nil {
+		if err := t.collect(ctx, n, exclude.in(item), found); err != nil {
 			return err
 		}
 		ranges = append(ranges, [2]int{begin, len(found.nodes)})
@@ -272,7 +269,7 @@ func (t *contextTree) collect(ctx context.Context, n *node, skip func(string) bo
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if skip != nil && n.name != "." && skip(n.name) {
+	if skip != nil && skip(n.name) {
 		return nil
 	}
 	found.nodes = append(found.nodes, n)

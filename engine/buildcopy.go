@@ -21,7 +21,7 @@ type buildCopy struct {
 	Dir     string           `json:"dir,omitempty"`  // or a directory of the host
 	Spec    build.SelectSpec `json:"spec"`           // of layers: what is to be found
 	Items   []copyItem       `json:"items,omitempty"`
-	Only    []string         `json:"only,omitempty"`
+	Only    []string         `json:"only"` // null: all
 	Dest    string           `json:"dest"`
 	ToDir   bool             `json:"toDir,omitempty"`
 	Chown   string           `json:"chown,omitempty"`

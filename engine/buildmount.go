@@ -33,8 +33,7 @@ func (r *buildRun) mount(ctx context.Context, m build.Mount) error {
 	case build.MountCache:
 		return r.cache(ctx, m)
 	case build.MountSSH:
-		r.binds = append(r.binds, rootfs.Bind{Source: m.Socket, Target: m.Target})
-		return nil
+		return r.agent(ctx, m)
 	case build.MountSecret:
 		mode := uint32(0o400)
 		if m.Mode != 0 {

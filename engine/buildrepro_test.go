@@ -136,3 +136,36 @@ func tarTimes(t *testing.T, archive []byte) (all []time.Time) {
 		all = append(all, h.ModTime)
 	}
 }
+
+// A base whose root directory belongs to somebody is the same with all ids, and
+// a step on top of it doesn't give it to another.
+func TestBuildLeavesTheOwnerOfTheRoot(t *testing.T) {
+	var base bytes.Buffer
+	w := tar.NewWriter(&base)
+	if err := w.WriteHeader(&tar.Header{Name: "./", Typeflag: tar.TypeDir, Mode: 0o755, Uid: 7, Gid: 8}); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	dir := contextOf(t, map[string]string{"Dockerfile": "FROM owned\nWORKDIR /w\nCOPY Dockerfile /d/\n"})
+	var first string
+	for _, ids := range []string{"mapped", "single"} {
+		e := open(t, ids)
+		if _, err := e.Import(t.Context(), ImportOptions{Input: bytes.NewReader(base.Bytes()), Ref: "owned"}); err != nil {
+			t.Fatal(err)
+		}
+		b := mustBuild(t, e, dir, func(o *build.Options) { o.Epoch = time.Unix(1, 0) })
+		config, err := e.images.Config(b.Image)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := fmt.Sprint(config.RootFS.DiffIDs)
+		if first == "" {
+			first = got
+		}
+		if got != first {
+			t.Errorf("%s made %s, the first %s", ids, got, first)
+		}
+	}
+}

@@ -184,7 +184,7 @@ func (w *worker) rootMode(s build.State) (uint32, error) {
 func (r *buildRun) process() pid1.Spec {
 	s := &r.spec
 	spec := pid1.Spec{
-		Args: s.Args, Env: environment(s.Env, nil, nil), User: s.User,
+		Args: s.Args, Env: environment(s.Env, nil, nil), User: rootByNumber(s.User),
 		WorkingDir: first(s.WorkingDir, "/"), Hostname: first(s.Hostname, buildHost),
 		Loopback: s.Network == "none",
 		Caps:     confine.DefaultCaps,
@@ -197,6 +197,21 @@ func (r *buildRun) process() pid1.Spec {
 		spec.Caps, spec.Filter = ^confine.Caps(0), nil
 	}
 	return spec
+}
+
+// rootByNumber is USER with root as 0, who needs no line in /etc/passwd.
+func rootByNumber(user string) string {
+	name, group, given := strings.Cut(user, ":")
+	if name == "root" {
+		name = "0"
+	}
+	if !given {
+		return name
+	}
+	if group == "root" {
+		group = "0"
+	}
+	return name + ":" + group
 }
 
 // root describes the root file system.
@@ -255,7 +270,7 @@ func (r *buildRun) tidy(ctx context.Context) error {
 	for _, s := range r.stacks {
 		extra = append(extra, s.dir)
 	}
-	gone := []string{filepath.Join(r.st.dir, "mnt")}
+	gone := []string{filepath.Join(r.st.dir, "mnt"), filepath.Join(r.st.dir, agents)}
 	for _, dir := range extra {
 		own := filepath.Join(dir, "work", "work")
 		for _, dir := range []string{own, filepath.Join(own, "incompat"), filepath.Join(own, "incompat", "volatile")} {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/moby/patternmatcher"
@@ -22,8 +23,10 @@ type copyItem struct {
 	From string `json:"from"` // in the tree, without symlinks
 	Name string `json:"name"` // as it was named last: what it is called in a directory
 	Dir  bool   `json:"dir,omitempty"`
-	// Above are the directories that --parents keeps, in the tree.
+	// Above are the directories that --parents keeps, in the tree, and Pivot the
+	// one that they are in.
 	Above []string `json:"above,omitempty"`
+	Pivot string   `json:"pivot,omitempty"`
 }
 
 // lister is a tree that sources are looked for in.
@@ -34,20 +37,25 @@ type lister interface {
 	List(way string) ([]string, error)
 }
 
-// expand finds what the sources of a COPY mean.
-func expand(t lister, spec build.SelectSpec) ([]copyItem, error) {
+// expand finds what the sources of a COPY mean. With --exclude that may be
+// nothing.
+func expand(t lister, spec build.SelectSpec) ([]copyItem, *excluder, error) {
+	x, err := newExcluder(spec.Exclude)
+	if err != nil {
+		return nil, nil, err
+	}
 	var items []copyItem
 	for _, source := range spec.Sources {
 		found, err := expandOne(t, source, spec)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		items = append(items, found...)
 	}
 	if len(items) == 0 {
-		return nil, fmt.Errorf("%s: %w", strings.Join(spec.Sources, " "), build.ErrNoSource)
+		return nil, nil, fmt.Errorf("%s: %w", strings.Join(spec.Sources, " "), build.ErrNoSource)
 	}
-	return items, nil
+	return x.items(items), x, nil
 }
 
 func expandOne(t lister, source string, spec build.SelectSpec) ([]copyItem, error) {
@@ -63,7 +71,8 @@ func expandOne(t lister, source string, spec build.SelectSpec) ([]copyItem, erro
 	if clean == ".." || strings.HasPrefix(clean, "../") {
 		return nil, fmt.Errorf("%s: %w", source, build.ErrOutside)
 	}
-	matches, err := matchPath(t, clean, spec.Literal)
+	m := matcher{tree: t, literal: spec.Literal, deep: spec.Parents}
+	matches, err := m.find(clean)
 	if err != nil {
 		return nil, err
 	}
@@ -73,12 +82,15 @@ func expandOne(t lister, source string, spec build.SelectSpec) ([]copyItem, erro
 		if err != nil {
 			return nil, err
 		}
-		if kind == layers.Nothing {
-			return nil, fmt.Errorf("%s: %w", "/"+match, build.ErrNoSource)
+		switch {
+		case kind == layers.Nothing && way != match:
+			return nil, fmt.Errorf("/%s leads to /%s: %w", match, way, build.ErrNoSource)
+		case kind == layers.Nothing:
+			return nil, fmt.Errorf("/%s: %w", match, build.ErrNoSource)
 		}
 		item := copyItem{From: way, Name: path.Base(match), Dir: kind == layers.Directory}
 		if spec.Parents {
-			item.Above = parentsOf(match, kept)
+			item.Above, item.Pivot = parentsOf(match, kept), kept
 		}
 		items = append(items, item)
 	}
@@ -94,81 +106,160 @@ func parentsOf(name, kept string) []string {
 	return dirs
 }
 
-// matchPath expands wildcards, one component after the other.
-func matchPath(t lister, pattern string, literal bool) ([]string, error) {
+// matcher expands wildcards, one component after the other.
+type matcher struct {
+	tree    lister
+	literal bool
+	deep    bool // ** is any number of components: --parents
+}
+
+func (m matcher) find(pattern string) ([]string, error) {
 	found, wild := []string{"."}, false
 	if pattern == "." {
 		return found, nil
 	}
-	for part := range strings.SplitSeq(pattern, "/") {
-		if literal || !strings.ContainsAny(part, `*?[\`) {
-			var next []string
-			for _, dir := range found {
-				name := path.Join(dir, part)
-				if wild { // not all that match have it
-					if _, kind, err := t.Real(name); err != nil || kind == layers.Nothing {
-						continue
-					}
-				}
-				next = append(next, name)
-			}
-			found = next
-			continue
-		}
-		wild = true
+	parts := strings.Split(pattern, "/")
+	for n, part := range parts {
 		var next []string
 		for _, dir := range found {
-			way, kind, err := t.Real(dir)
-			if err != nil || kind != layers.Directory {
-				continue // no match below it
-			}
-			names, err := t.List(way)
+			matches, err := m.step(dir, part, wild, n == len(parts)-1)
 			if err != nil {
-				return nil, err
+				return nil, fmt.Errorf("%s: %w", pattern, err)
 			}
-			for _, name := range names {
-				ok, err := path.Match(part, name)
-				if err != nil {
-					return nil, fmt.Errorf("%s: %w", pattern, err)
-				}
-				if ok {
-					next = append(next, path.Join(dir, name))
-				}
-			}
+			next = append(next, matches...)
 		}
+		wild = wild || m.isWild(part)
 		found = next
+	}
+	if m.deep {
+		// Below two directories that ** means the same may be found.
+		slices.Sort(found)
+		found = slices.Compact(found)
 	}
 	return found, nil
 }
 
-// excluder reads --exclude: patterns as of .dockerignore, relative to the
-// source that a path is in, or to the tree's top.
-func excluder(patterns []string, items []copyItem) (func(name string) bool, error) {
-	if len(patterns) == 0 {
+func (m matcher) isWild(part string) bool {
+	return !m.literal && strings.ContainsAny(part, `*?[\`)
+}
+
+// step is one component in one directory. Behind a wildcard not all that
+// matched have a certain name.
+func (m matcher) step(dir, part string, wild, last bool) ([]string, error) {
+	if !m.isWild(part) {
+		name := path.Join(dir, part)
+		if wild {
+			if _, kind, err := m.tree.Real(name); err != nil || kind == layers.Nothing {
+				return nil, nil
+			}
+		}
+		return []string{name}, nil
+	}
+	if m.deep && part == "**" {
+		if last { // all that is in it
+			return []string{dir}, nil
+		}
+		return m.below(dir)
+	}
+	names, err := m.names(dir)
+	if err != nil {
+		return nil, err
+	}
+	var found []string
+	for _, name := range names {
+		ok, err := path.Match(part, name)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			found = append(found, path.Join(dir, name))
+		}
+	}
+	return found, nil
+}
+
+// names are those in a directory; none in anything else.
+func (m matcher) names(dir string) ([]string, error) {
+	way, kind, err := m.tree.Real(dir)
+	if err != nil || kind != layers.Directory {
 		return nil, nil
+	}
+	return m.tree.List(way)
+}
+
+// below are a directory and all in it, without going through symlinks.
+func (m matcher) below(dir string) ([]string, error) {
+	found := []string{dir}
+	names, err := m.names(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		in := path.Join(dir, name)
+		if way, kind, err := m.tree.Real(in); err != nil || kind != layers.Directory || way != in {
+			continue
+		}
+		more, err := m.below(in)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, more...)
+	}
+	return found, nil
+}
+
+// excluder is --exclude: patterns as of .dockerignore. Of a source that is a
+// directory they mean what is in it, never itself; of a file its name, or its
+// path in the tree; with --parents also what is kept of a path.
+type excluder struct {
+	matcher *patternmatcher.PatternMatcher
+}
+
+func newExcluder(patterns []string) (*excluder, error) {
+	if len(patterns) == 0 {
+		return &excluder{}, nil
 	}
 	matcher, err := patternmatcher.New(patterns)
 	if err != nil {
 		return nil, fmt.Errorf("--exclude: %w", err)
 	}
+	return &excluder{matcher}, nil
+}
+
+func (x *excluder) matches(name string) bool {
+	out, err := x.matcher.MatchesOrParentMatches(name)
+	return err == nil && out
+}
+
+// items are those that aren't files that are left out.
+func (x *excluder) items(all []copyItem) []copyItem {
+	if x.matcher == nil {
+		return all
+	}
+	return slices.DeleteFunc(all, func(item copyItem) bool {
+		return !item.Dir && (x.matches(item.Name) || x.matches(item.From) || x.matches(seenFrom(item.From, item.Pivot)))
+	})
+}
+
+// in tells what is left out of a directory; nil: nothing.
+func (x *excluder) in(item copyItem) func(name string) bool {
+	if x.matcher == nil || !item.Dir {
+		return nil
+	}
 	return func(name string) bool {
-		for _, item := range items {
-			rest := name
-			if item.From != "." {
-				var in bool
-				if rest, in = strings.CutPrefix(name, item.From+"/"); !in {
-					if name != item.From {
-						continue
-					}
-					rest = path.Base(name)
-				}
-			}
-			if out, err := matcher.MatchesOrParentMatches(rest); err == nil && out {
-				return true
-			}
+		if name == item.From {
+			return false
 		}
-		return false
-	}, nil
+		return x.matches(seenFrom(name, item.From)) || len(item.Above) > 0 && x.matches(seenFrom(name, item.Pivot))
+	}
+}
+
+// seenFrom is a path as seen from a directory that it is in.
+func seenFrom(name, dir string) string {
+	if dir == "." || dir == "" {
+		return name
+	}
+	return strings.TrimPrefix(name, dir+"/")
 }
 
 // selected is what Select found; it goes to Copy with the Selection.
@@ -230,16 +321,12 @@ func (s *stageRun) pick(ctx context.Context, job *buildJob, lowers []string) err
 	}
 	defer tree.Close()
 	spec := job.Copy.Spec
-	items, err := expand(tree, spec)
+	items, exclude, err := expand(tree, spec)
 	if errors.Is(err, build.ErrNoSource) {
 		missing := strings.TrimSuffix(err.Error(), ": "+build.ErrNoSource.Error())
 		s.tell(event{Picked: &picked{Missing: missing}})
 		return nil
 	}
-	if err != nil {
-		return err
-	}
-	skip, err := excluder(spec.Exclude, items)
 	if err != nil {
 		return err
 	}
@@ -255,7 +342,7 @@ func (s *stageRun) pick(ctx context.Context, job *buildJob, lowers []string) err
 				return err
 			}
 		}
-		if err := tree.Describe(ctx, sum, item.From, skip); err != nil {
+		if err := tree.Describe(ctx, sum, item.From, exclude.in(item)); err != nil {
 			return err
 		}
 	}

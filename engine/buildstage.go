@@ -24,6 +24,7 @@ import (
 // The jobs of buildJob.
 const (
 	jobRemove = "remove"
+	jobOwn    = "own"
 	jobTidy   = "tidy"
 	jobCopy   = "copy"
 	jobMkdir  = "mkdir"
@@ -53,7 +54,7 @@ type buildJob struct {
 	Owner   string      `json:"owner,omitempty"`
 	Owned   bool        `json:"owned,omitempty"` // of tidy: the owners are written down already
 	Copy    *buildCopy  `json:"copy,omitempty"`
-	// Mode, UID and GID are of a cache mount's root.
+	// Mode, UID and GID are of a cache mount's root, or of an agent's socket.
 	Mode     *uint32 `json:"mode,omitempty"`
 	UID, GID uint32
 }
@@ -95,6 +96,8 @@ func (s *stageRun) build(ctx context.Context, store *layers.Store) error {
 			all = errors.Join(all, os.RemoveAll(dir))
 		}
 		return all
+	case jobOwn:
+		return job.own()
 	case jobTidy:
 		return s.tidy(ctx, job, lowers)
 	case jobFlatten:
@@ -214,6 +217,8 @@ func (s *stageRun) makeDir(m *layers.Making, job *buildJob, owner layers.Owned) 
 
 // ownerIn reads user[:group], by the names that the state knows. A user
 // without a group has the group of the same number, as docker has it.
+//
+// root is 0 without a look at them: an image of one program has no passwd.
 func ownerIn(m *layers.Making, spec string) (layers.Owned, error) {
 	var o layers.Owned
 	if spec == "" {
@@ -222,6 +227,9 @@ func ownerIn(m *layers.Making, spec string) (layers.Owned, error) {
 	name, group, _ := strings.Cut(spec, ":")
 	const longest = 4 << 20
 	number := func(s string) (uint32, bool) {
+		if s == "root" {
+			return 0, true
+		}
 		n, err := strconv.ParseUint(s, 10, 32)
 		return uint32(n), err == nil
 	}
@@ -287,23 +295,25 @@ func (s *stageRun) copyStep(ctx context.Context, store *layers.Store, m *layers.
 	if k.Time != nil {
 		what.Time, k.look.Time = *k.Time, *k.Time
 	}
-	var skip func(string) bool
+	var skip func(string) bool // of the source that is copied now
 	if k.Dir == "" && len(k.Spec.Exclude) > 0 {
-		what.Skip = func(name string) bool { return skip(name) }
+		what.Skip = func(name string) bool { return skip != nil && skip(name) }
 	}
 	if k.c, err = m.Copier(ctx, what); err != nil {
 		return err
 	}
 	defer k.c.Close()
+	exclude := &excluder{}
 	if k.Dir == "" {
-		if k.Items, err = expand(k.c, k.Spec); err != nil {
-			return err
-		}
-		if skip, err = excluder(k.Spec.Exclude, k.Items); err != nil {
+		if k.Items, exclude, err = expand(k.c, k.Spec); err != nil {
 			return err
 		}
 	}
+	if len(k.Items) == 0 && k.ToDir { // all is excluded
+		return k.emptyDest()
+	}
 	for _, item := range k.Items {
+		skip = exclude.in(item)
 		if err := k.item(ctx, item); err != nil {
 			return err
 		}
@@ -313,6 +323,19 @@ func (s *stageRun) copyStep(ctx context.Context, store *layers.Store, m *layers.
 		}
 	}
 	return nil
+}
+
+// emptyDest makes the directory that nothing is copied to.
+func (k *copyingStep) emptyDest() error {
+	way, _, err := k.m.Real(k.Dest)
+	if err != nil {
+		return err
+	}
+	spot, err := k.m.MkdirAll(way, k.look)
+	if err != nil {
+		return err
+	}
+	return spot.Close()
 }
 
 // item copies one source.

@@ -95,7 +95,7 @@ func TestImportRefuses(t *testing.T) {
 		{"cut short", "download it again", "the archive is cut short", gz[:len(gz)-9], nil},
 		{"xz", "reads a tar archive", "compressed with xz", []byte("\xfd7zXZ\x00"), nil},
 		{"a bad name", "", `image name "X"`, plain, func(o *ImportOptions) { o.Name = "X" }},
-		{"a bad platform", "linux/arm64", `platform "arm" is not os/arch`, plain, func(o *ImportOptions) { o.Platform = "arm" }},
+		{"a bad platform", "linux/arm64", `platform "arm/" is not os/arch`, plain, func(o *ImportOptions) { o.Platform = "arm/" }},
 		{"a reserved annotation", "", "can't be set", plain, func(o *ImportOptions) {
 			o.Annotations = map[string]string{annotationConfig: "x"}
 		}},

@@ -33,23 +33,54 @@ func (p Platform) String() string {
 	return os + "/" + arch + "/" + p.Variant
 }
 
-// ParsePlatform reads os/arch[/variant]; "" is the host's.
+// ParsePlatform reads os/arch[/variant], or an architecture alone; "" and
+// "local" are the host's.
 func ParsePlatform(s string) (Platform, error) { return parsePlatform(s) }
 
-// parsePlatform reads os/arch[/variant]; "" is the host's.
 func parsePlatform(s string) (Platform, error) {
-	if s == "" {
+	if s == "" || s == "local" {
 		return HostPlatform(), nil
 	}
-	parts := strings.Split(s, "/")
-	if len(parts) < 2 || len(parts) > 3 || slices.Contains(parts, "") {
+	if strings.Contains(s, ",") {
+		return Platform{}, hint.Errorf("one image is for one platform: do it once for each", "platform %q is several", s)
+	}
+	parts := strings.Split(strings.ToLower(s), "/")
+	if len(parts) == 1 && slices.Contains(architectures(), machine(parts[0])) {
+		parts = []string{"linux", parts[0]}
+	}
+	if len(parts) < 2 || len(parts) > 3 || slices.ContainsFunc(parts, func(part string) bool { return !platformWord(part) }) {
 		return Platform{}, hint.Errorf("write it like linux/arm64 or linux/arm/v7", "platform %q is not os/arch[/variant]", s)
 	}
-	p := Platform{OS: parts[0], Architecture: parts[1]}
+	p := Platform{OS: parts[0], Architecture: machine(parts[1])}
 	if len(parts) == 3 {
 		p.Variant = parts[2]
 	}
 	return p, nil
+}
+
+// platformWord is what containerd's parser of platforms takes: letters, digits
+// and "_.-".
+func platformWord(s string) bool {
+	return s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789_.-") == ""
+}
+
+// machine is the architecture by the name that images have for it (Go's), where
+// it is called as uname(1) or Debian call it.
+func machine(s string) string {
+	switch s {
+	case "x86_64", "x86-64":
+		return "amd64"
+	case "aarch64":
+		return "arm64"
+	case "i386", "i686":
+		return "386"
+	}
+	return s
+}
+
+// architectures are those that name a platform alone.
+func architectures() []string {
+	return []string{"amd64", "arm64", "386", "arm", "loong64", "mips64le", "ppc64le", "riscv64", "s390x"}
 }
 
 // rank says how well an image for other does where p is wanted: 0 not at all.

@@ -2,6 +2,7 @@ package images
 
 import (
 	"errors"
+	"strings"
 	"testing"
 )
 
@@ -52,6 +53,26 @@ func TestCheckPlatform(t *testing.T) {
 	} {
 		if got := runsOn(test.image, test.host); got != test.want {
 			t.Errorf("%q on %s: got %v, want %v", test.image, test.host, got, test.want)
+		}
+	}
+}
+
+func TestParsePlatform(t *testing.T) {
+	host := HostPlatform().String()
+	for text, want := range map[string]string{
+		"": host, "local": host, "linux/arm64": "linux/arm64", "arm64": "linux/arm64", "Linux/x86_64": "linux/amd64",
+		"aarch64": "linux/arm64", "linux/arm/v7": "linux/arm/v7", "windows/amd64": "windows/amd64", "s390x": "linux/s390x",
+	} {
+		if p, err := ParsePlatform(text); err != nil || p.String() != want {
+			t.Errorf("%q: %v, %v, want %s", text, p, err, want)
+		}
+	}
+	for text, want := range map[string]string{
+		"linux/amd64,linux/arm64": "is several", "linux/amd64,": "is several", "linux": "is not os/arch", "x": "is not os/arch",
+		"a/b/c/d": "is not os/arch", "/": "is not os/arch", "linux/": "is not os/arch", "linux/a b": "is not os/arch",
+	} {
+		if p, err := ParsePlatform(text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, %v, want %s", text, p, err, want)
 		}
 	}
 }

@@ -148,7 +148,7 @@ func (in *Instruction) run() (Command, error) {
 	return c, nil
 }
 
-var errNoVariable = hint.Errorf("name a stage instead: FROM $IMAGE AS name", "from has no variables")
+var errNoVariable = hint.Errorf("name a stage instead: FROM $IMAGE AS name", "from takes no variables")
 
 // commandLine reads the JSON form or the other.
 func (in *Instruction) commandLine(s string, at int) (CommandLine, error) {

@@ -49,7 +49,7 @@ func buildVerb() verb {
 
 func buildOptions() []option {
 	return []option{
-		{name: "add-host", value: "list", usage: `Add a custom host-to-IP mapping ("host:ip")`},
+		{name: "add-host", value: "list", usage: `Add a custom host-to-IP mapping ("host:ip" or "host=ip")`},
 		{name: "build-arg", value: "list", usage: "Set build-time variables"},
 		{name: "cache-from", value: "list", usage: `Cache of other machines to use (format: "NAME" or "type=registry,ref=NAME")`},
 		{name: "cache-to", value: "list", usage: `Where to write the cache to (format: "NAME" or "type=registry,ref=NAME[,mode=min|max]")`},
@@ -59,8 +59,8 @@ func buildOptions() []option {
 		{name: "network", value: "string", usage: `Network of the "RUN" instructions: host (the default) or none`},
 		{name: "no-cache", usage: "Do not use cache when building the image"},
 		{name: "no-cache-filter", value: "list", usage: "Do not cache specified stages"},
-		{name: "output", short: "o", value: "string", usage: `Output destination (format: "type=local,dest=path"): docker, oci, tar or local`},
-		{name: "platform", value: "string", usage: "Set target platform for build"},
+		{name: "output", short: "o", value: "string", usage: `Output destination (format: "type=local,dest=path"): docker or oci (an archive of the image), tar or local (its files), or image, the default`},
+		{name: "platform", value: "list", usage: "Set target platform for build (one)"},
 		{name: "progress", value: "string", usage: "Set type of progress output (auto, plain, tty, quiet)"},
 		{name: "pull", usage: "Always attempt to pull all referenced images"},
 		{name: "quiet", short: "q", usage: "Suppress the build output and print image ID on success"},
@@ -108,12 +108,12 @@ func (s *shell) build(c *cli.Context) error {
 		if err != nil {
 			return s.buildFault(err)
 		}
-		return s.tellImage(c, result.Image)
+		return s.tellImage(c, result.Image, out)
 	})
 }
 
 // tellImage gives the id to those who asked for it.
-func (s *shell) tellImage(c *cli.Context, img images.Image) error {
+func (s *shell) tellImage(c *cli.Context, img images.Image, out output) error {
 	if img.ID == "" {
 		if c.IsSet("iidfile") {
 			return hint.Errorf("--iidfile goes with images and archives of them", "this output has no image ID")
@@ -125,7 +125,7 @@ func (s *shell) tellImage(c *cli.Context, img images.Image) error {
 			return err
 		}
 	}
-	if c.Bool("quiet") && c.String("output") == "" {
+	if c.Bool("quiet") && out.dest != "-" {
 		fmt.Fprintln(s.stdout, img.ID)
 	}
 	return nil
@@ -162,8 +162,8 @@ func (s *shell) readBuild(c *cli.Context) (build.Options, error) {
 		Source:  build.Source{Context: c.Args().First(), File: c.String("file"), Stdin: s.stdin},
 		Target:  c.String("target"),
 		Names:   c.StringSlice("tag"),
-		NoCache: c.Bool("no-cache"), NoCacheStages: c.StringSlice("no-cache-filter"),
-		Platform: c.String("platform"), Network: c.String("network"), Squash: c.Bool("squash"),
+		NoCache: c.Bool("no-cache"), NoCacheStages: splitAll(c.StringSlice("no-cache-filter")),
+		Platform: strings.Join(c.StringSlice("platform"), ","), Network: c.String("network"), Squash: c.Bool("squash"),
 		ExtraHosts: c.StringSlice("add-host"),
 	}
 	if c.Bool("pull") {
@@ -184,13 +184,10 @@ func (s *shell) readBuild(c *cli.Context) (build.Options, error) {
 	default:
 		return o, hint.Errorf("host and none are known", "invalid value %q for --network", o.Network)
 	}
-	for _, entry := range o.ExtraHosts {
-		name, ip, ok := strings.Cut(entry, ":")
-		if !ok {
-			name, ip, ok = strings.Cut(entry, "=")
-		}
-		if !ok || name == "" || net.ParseIP(strings.Trim(ip, "[]")) == nil {
-			return o, hint.Errorf("write it like name:10.0.0.1", "invalid value %q for --add-host", entry)
+	for i, entry := range o.ExtraHosts {
+		var ok bool
+		if o.ExtraHosts[i], ok = readHost(entry); !ok {
+			return o, hint.Errorf("write it like name:10.0.0.1 or name=::1", "invalid value %q for --add-host", entry)
 		}
 	}
 	if size := c.String("shm-size"); size != "" {
@@ -249,6 +246,28 @@ func (s *shell) readBuild(c *cli.Context) (build.Options, error) {
 		o.CacheTo = append(o.CacheTo, to)
 	}
 	return o, nil
+}
+
+// splitAll splits each at its commas.
+func splitAll(texts []string) (all []string) {
+	for _, text := range texts {
+		all = append(all, strings.Split(text, ",")...)
+	}
+	return all
+}
+
+// readHost reads name=ip or name:ip and gives name:ip. RUN has the host's
+// network, where the host itself is the loopback address.
+func readHost(entry string) (string, bool) {
+	name, ip, ok := strings.Cut(entry, "=")
+	if !ok {
+		name, ip, ok = strings.Cut(entry, ":")
+	}
+	ip = strings.TrimSuffix(strings.TrimPrefix(ip, "["), "]")
+	if ip == "host-gateway" {
+		ip = "127.0.0.1"
+	}
+	return name + ":" + ip, ok && name != "" && net.ParseIP(ip) != nil
 }
 
 // readCacheTarget reads NAME, or type=registry,ref=NAME.
@@ -395,6 +414,9 @@ func readOutput(text string) (output, error) {
 	out := output{kv["type"], kv["dest"]}
 	switch out.kind {
 	case "docker", "oci", "tar":
+		if out.dest == "" && out.kind == "docker" {
+			return output{}, nil // docker's own store is meant, with docker
+		}
 		if out.dest == "" {
 			out.dest = "-"
 		}
@@ -405,7 +427,7 @@ func readOutput(text string) (output, error) {
 	case "image":
 		return output{}, nil
 	default:
-		return out, hint.Errorf("docker, oci, tar and local are known", "invalid value %q for --output: type %q", text, out.kind)
+		return out, hint.Errorf("image, docker, oci, tar and local are known", "invalid value %q for --output: type %q", text, out.kind)
 	}
 	return out, nil
 }

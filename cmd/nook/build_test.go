@@ -131,7 +131,7 @@ func TestScreenKeepsToTheTerminal(t *testing.T) {
 func TestReadOutput(t *testing.T) {
 	for text, want := range map[string]output{
 		"": {}, "-": {"tar", "-"}, "out": {"local", "out"}, "type=local,dest=a": {"local", "a"},
-		"type=tar": {"tar", "-"}, "type=oci,dest=x.tar": {"oci", "x.tar"}, "type=docker": {"docker", "-"}, "type=image": {},
+		"type=tar": {"tar", "-"}, "type=oci,dest=x.tar": {"oci", "x.tar"}, "type=docker": {}, "type=docker,dest=-": {"docker", "-"}, "type=image": {},
 	} {
 		if got, err := readOutput(text); err != nil || got != want {
 			t.Errorf("%q: %v, %v", text, got, err)
@@ -192,6 +192,22 @@ func TestPrintableText(t *testing.T) {
 	} {
 		if got := printableText(text); got != want {
 			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+}
+
+func TestReadHost(t *testing.T) {
+	for text, want := range map[string]string{
+		"a:1.2.3.4": "a:1.2.3.4", "a=1.2.3.4": "a:1.2.3.4", "a=::1": "a:::1", "a=[::1]": "a:::1", "a:[::1]": "a:::1",
+		"a:::1": "a:::1", "a:host-gateway": "a:127.0.0.1", "a=host-gateway": "a:127.0.0.1",
+	} {
+		if got, ok := readHost(text); !ok || got != want {
+			t.Errorf("%s: %q, %t, want %q", text, got, ok, want)
+		}
+	}
+	for _, text := range []string{"", "a", "a:", ":1.2.3.4", "a=b", "a:1.2.3.4.5"} {
+		if got, ok := readHost(text); ok {
+			t.Errorf("%s: %q", text, got)
 		}
 	}
 }

@@ -152,12 +152,19 @@ func (v View) walk(ctx context.Context, visit func(*changed) error) error {
 	if err := unix.Fstat(below.roots[0], &st); err != nil {
 		return fmt.Errorf("fstat: %w", err)
 	}
-	if !sameAttributes(&root.stat, &st) {
+	if !sameRoot(&root.stat, &st) {
 		if err := visit(root); err != nil {
 			return err
 		}
 	}
 	return w.dir(root, below.root(), how, nil)
+}
+
+// sameRoot says whether nobody changed the root directory. A writable layer's
+// own is made with the mode of those below and belongs to root, as docker's
+// does: that is no change where below it is another's.
+func sameRoot(top, below *unix.Stat_t) bool {
+	return top.Mode == below.Mode && (top.Uid == 0 && top.Gid == 0 || top.Uid == below.Uid && top.Gid == below.Gid)
 }
 
 // unseen is a directory that is a change only if something in it is.
