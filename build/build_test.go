@@ -131,7 +131,7 @@ func TestHeredocs(t *testing.T) {
 	if got := f.specs[0].Args; !slices.Equal(got, []string{"/bin/sh", "-c", "a\nb\n"}) {
 		t.Errorf("the script of the shell: %q", got)
 	}
-	if got := f.specs[1]; got.Args[0] != "/dev/pipes/X" || string(got.Mounts[0].Data) != "#!/bin/x\nb\n" || got.Mounts[0].Mode != 0o755 {
+	if got := f.specs[1]; got.Args[0] != "/dev/pipes/X" || string(got.Mounts[0].Data) != "#!/bin/x\nb\n" || *got.Mounts[0].Mode != 0o755 {
 		t.Errorf("the script with an interpreter: %+v", got)
 	}
 	if got := f.specs[2].Args[2]; got != "cat <<E >/f\n$A\nE" {

@@ -134,7 +134,7 @@ func filesPart(files []File, common CopySpec) part {
 // copyPart does one layer. Two keys lead to one of a stage's files: one of what
 // the stage was made of, which costs no look at them, and one of the files.
 func (c *chain) copyPart(ctx context.Context, in *dockerfile.Instruction, p *part) error {
-	name := c.name(in.Text)
+	name := c.name(redacted(in.Text))
 	below := c.b.state
 	linked := p.copy.Link && numericOwner(p.copy.Chown)
 	if linked {
@@ -213,7 +213,7 @@ func (c *chain) copied(state State, linked bool, in *dockerfile.Instruction) {
 	if linked {
 		state = State{Layers: append(append([]string{}, c.b.state.Layers...), state.Layers...)}
 	}
-	c.advance(state, in.Text)
+	c.advance(state, redacted(in.Text))
 }
 
 // numericOwner says that an owner can be set without a look at passwd.
@@ -224,6 +224,31 @@ func numericOwner(owner string) bool {
 		}
 	}
 	return true
+}
+
+// redacted is an instruction without the passwords in its URLs: history and
+// progress are for others' eyes.
+func redacted(text string) string {
+	var b strings.Builder
+	for {
+		before, rest, found := strings.Cut(text, "://")
+		b.WriteString(before)
+		if !found {
+			return b.String()
+		}
+		b.WriteString("://")
+		end := strings.IndexAny(rest, "/ \t\"',?#")
+		if end < 0 {
+			end = len(rest)
+		}
+		if at := strings.LastIndexByte(rest[:end], '@'); at >= 0 {
+			if name, _, secret := strings.Cut(rest[:at], ":"); secret {
+				b.WriteString(name + ":xxxxx")
+				rest = rest[at:]
+			}
+		}
+		text = rest
+	}
 }
 
 var remoteForm = `^(https?|git|ssh)://|^[^/@]+@[^/:]+:`

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"nook/internal/hint"
@@ -56,7 +57,7 @@ func cloneGit(ctx context.Context, src gitSource, dir string, out io.Writer) (st
 	}
 	git, err := exec.LookPath("git")
 	if err != nil {
-		return "", hint.Errorf("install git, or clone it elsewhere and give the directory", "context %s: there is no git program", url)
+		return "", hint.Errorf("install git, or clone it elsewhere and give the directory", "context %s: there is no git program", redacted(url))
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return "", err
@@ -64,12 +65,12 @@ func cloneGit(ctx context.Context, src gitSource, dir string, out io.Writer) (st
 	run := func(out io.Writer, args ...string) error {
 		cmd := exec.CommandContext(ctx, git, append([]string{"-C", dir, "-c", "protocol.ext.allow=never"}, args...)...)
 		// Nobody is asked for a password in the middle of a build.
-		cmd.Env = append(os.Environ(), "GIT_TERMINAL_PROMPT=0", "LC_ALL=C")
+		cmd.Env = append(gitEnvironment(), "GIT_TERMINAL_PROMPT=0", "LC_ALL=C")
 		cmd.Stdout, cmd.Stderr = out, out
 		if err := cmd.Run(); err != nil {
 			var exit *exec.ExitError
 			if ctx.Err() == nil && errors.As(err, &exit) {
-				return hint.Errorf("what git said stands above", "git %s of %s: %w", args[0], repo, err)
+				return hint.Errorf("what git said stands above", "git %s of %s: %w", args[0], redacted(repo), err)
 			}
 			return err
 		}
@@ -109,6 +110,21 @@ func cloneGit(ctx context.Context, src gitSource, dir string, out io.Writer) (st
 	return inside(dir, sub)
 }
 
+// gitEnvironment is the caller's without what names a repository: git sets that
+// for its hooks, and a build that one starts would check out into the caller's
+// own (git rev-parse --local-env-vars).
+func gitEnvironment() []string {
+	local := []string{
+		"GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_COMMON_DIR", "GIT_CONFIG", "GIT_DIR", "GIT_GRAFT_FILE", "GIT_IMPLICIT_WORK_TREE",
+		"GIT_INDEX_FILE", "GIT_NAMESPACE", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX", "GIT_QUARANTINE_PATH", "GIT_REPLACE_REF_BASE",
+		"GIT_SHALLOW_FILE", "GIT_WORK_TREE",
+	}
+	return slices.DeleteFunc(os.Environ(), func(entry string) bool {
+		name, _, _ := strings.Cut(entry, "=")
+		return slices.Contains(local, name)
+	})
+}
+
 // checkCommit holds what was fetched against the checksum.
 func checkCommit(run func(out io.Writer, args ...string) error, src gitSource) error {
 	if src.checksum == "" {
@@ -120,7 +136,7 @@ func checkCommit(run func(out io.Writer, args ...string) error, src gitSource) e
 	}
 	got := strings.TrimSpace(commit.String())
 	if !strings.HasPrefix(got, src.checksum) {
-		return fmt.Errorf("get %s: its commit is %s, not %s", src.url, got, src.checksum)
+		return fmt.Errorf("get %s: its commit is %s, not %s", redacted(src.url), got, src.checksum)
 	}
 	return nil
 }

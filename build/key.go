@@ -30,7 +30,7 @@ func key(parts ...string) string {
 }
 
 // keyVersion changes when steps come to mean something else.
-const keyVersion = "nook build 1\n"
+const keyVersion = "nook build 2\n"
 
 func epochPart(t time.Time) string {
 	if t.IsZero() {

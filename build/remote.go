@@ -29,7 +29,7 @@ func (c *chain) remote(ctx context.Context, cmd *dockerfile.Copy, source string,
 		if cmd.Checksum != "" && (len(cmd.Checksum) < 7 || strings.Trim(cmd.Checksum, "0123456789abcdef") != "") {
 			return part{}, hint.Errorf("of a repository it is a commit, or seven letters of one or more", "invalid checksum: %s", cmd.Checksum)
 		}
-		step := c.s.begin("[internal] load git source " + source)
+		step := c.s.begin("[internal] load git source " + redacted(source))
 		tree, err := cloneGit(ctx, gitSource{source, cmd.KeepGitDir, cmd.Checksum}, filepath.Join(dir, "git"), step)
 		step.end(ctx, err)
 		if err != nil {
@@ -40,7 +40,7 @@ func (c *chain) remote(ctx context.Context, cmd *dockerfile.Copy, source string,
 	if !strings.HasPrefix(source, "http://") && !strings.HasPrefix(source, "https://") {
 		return part{}, hint.Errorf("http, https and git are known", "unknown kind of source: %s", source)
 	}
-	step := c.s.begin("[internal] load remote source " + source)
+	step := c.s.begin("[internal] load remote source " + redacted(source))
 	file, err := download(ctx, source, filepath.Join(dir, "file"), cmd.Checksum)
 	step.end(ctx, err)
 	if err != nil {

@@ -3,6 +3,7 @@ package build
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -81,5 +82,41 @@ func TestFetchedFilesAreBelowTemp(t *testing.T) {
 	}
 	if path := f.copies[0].From.Tree.Files[0].Path; !strings.HasPrefix(path, temp+string(os.PathSeparator)) {
 		t.Errorf("%s is not below %s", path, temp)
+	}
+}
+
+func TestRedacted(t *testing.T) {
+	for text, want := range map[string]string{
+		"ADD http://me:s3cret@h/f /q":             "ADD http://me:xxxxx@h/f /q",
+		"ADD https://t0ken@h/f git://a:b@h:1/r#x": "ADD https://t0ken@h/f git://a:xxxxx@h:1/r#x",
+		"ADD [\"http://a:p@w@h/f\", \"/q\"]":      "ADD [\"http://a:xxxxx@h/f\", \"/q\"]",
+		"COPY a://b c@d":                          "COPY a://b c@d",
+		"ADD http://h/a:b@c /":                    "ADD http://h/a:b@c /",
+		"":                                        "",
+	} {
+		if got := redacted(text); got != want {
+			t.Errorf("%s: %s, want %s", text, got, want)
+		}
+	}
+}
+
+// The password of a URL is for the server, and for nobody who has the image.
+func TestHistoryHasNoPasswords(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, password, _ := r.BasicAuth(); password != "s3cret" {
+			w.WriteHeader(http.StatusUnauthorized)
+		}
+	}))
+	defer server.Close()
+	f := newFake()
+	var told strings.Builder
+	_, err := f.try(t, "FROM base\nADD "+strings.Replace(server.URL, "://", "://me:s3cret@", 1)+"/f /q\n", nil, func(o *Options) {
+		o.Event = func(e Event) { told.WriteString(e.Text) }
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if all := fmt.Sprint(f.made.History, told.String()); strings.Contains(all, "s3cret") || !strings.Contains(all, "me:xxxxx@") {
+		t.Error(all)
 	}
 }

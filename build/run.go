@@ -96,9 +96,10 @@ func (c *chain) command(cmd *dockerfile.Run) (args []string, script *Mount) {
 	line := cmd.Words[0]
 	if dockerfile.IsHeredoc(line) {
 		if strings.HasPrefix(first.Text(), "#!") {
+			mode := fs.FileMode(0o755)
 			script = &Mount{
 				Kind: MountSecret, Target: scriptDir + path.Base(first.Name), Data: []byte(first.Text()),
-				Mode: 0o755, ReadOnly: true,
+				Mode: &mode, ReadOnly: true,
 			}
 			return []string{script.Target}, script
 		}
@@ -163,7 +164,8 @@ func (c *chain) mounts(ctx context.Context, in *dockerfile.Instruction, cmd *doc
 			ID: m.ID, Sharing: m.Sharing, Size: m.Size,
 		}
 		if m.Mode != nil {
-			out.Mode = fs.FileMode(*m.Mode)
+			mode := fs.FileMode(*m.Mode)
+			out.Mode = &mode
 		}
 		if m.UID != nil {
 			out.UID = uint32(*m.UID)
@@ -194,16 +196,21 @@ func (c *chain) mounts(ctx context.Context, in *dockerfile.Instruction, cmd *doc
 		}
 		// The names in it count, of binds the contents too.
 		parts = append(append(parts, "mount"), shown...)
-		parts = append(parts, fmt.Sprintf("%s %s %t %s %s %d %o %d %d %t", m.Type, out.Target, out.ReadOnly,
-			out.ID, out.Sharing, out.Size, out.Mode, out.UID, out.GID, m.Required))
-		if m.Env != nil {
-			parts = append(parts, "in "+*m.Env)
-		}
+		parts = append(parts, m.Type, out.Target, out.ID, out.Sharing, maybe(m.Env), maybe(m.Mode),
+			fmt.Sprintf("%t %d %d %d %t", out.ReadOnly, out.Size, out.UID, out.GID, m.Required))
 		if out.Target != "" {
 			all = append(all, out)
 		}
 	}
 	return all, parts, env, nil
+}
+
+// maybe is a part of a key for what needn't be given.
+func maybe[T any](v *T) string {
+	if v == nil {
+		return ""
+	}
+	return fmt.Sprint("=", *v)
 }
 
 // bind finds the files of a bind mount. The context isn't mounted itself: what

@@ -54,7 +54,7 @@ func (s *solver) load(ctx context.Context) (*source, error) {
 		err = src.fromStdin(ctx, o, filepath.Join(s.o.Temp, "context"))
 		step.end(ctx, err)
 	case isGit(o.Context):
-		step := s.begin("[internal] load git source " + o.Context)
+		step := s.begin("[internal] load git source " + redacted(o.Context))
 		src.dir, err = cloneGit(ctx, gitSource{url: o.Context}, filepath.Join(s.o.Temp, "context"), step)
 		step.end(ctx, err)
 	case strings.HasPrefix(o.Context, "http://"), strings.HasPrefix(o.Context, "https://"):

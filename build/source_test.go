@@ -370,6 +370,7 @@ func TestGitContext(t *testing.T) {
 	}
 	testGitChecksum(t, repo)
 	testGitModes(t, repo)
+	testGitOfAHook(t, repo)
 	t.Setenv("PATH", t.TempDir())
 	if _, err := cloneGit(context.Background(), gitSource{url: "https://h/r.git"}, "", io.Discard); err == nil || !strings.HasPrefix(hint.Of(err), "install git") {
 		t.Errorf("without git: %v", err)
@@ -408,5 +409,33 @@ func testGitModes(t *testing.T, repo string) {
 		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Mode().Perm() != want {
 			t.Errorf("%s: %v, %v, want %v", name, info.Mode(), err, want)
 		}
+	}
+}
+
+// A build that a hook of git starts leaves the repository of the hook alone.
+func testGitOfAHook(t *testing.T, repo string) {
+	t.Helper()
+	own := t.TempDir()
+	for _, args := range [][]string{{"init", "-q"}, {"-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "--allow-empty", "-m", "own"}} {
+		if out, err := exec.Command("git", append([]string{"-C", own}, args...)...).CombinedOutput(); err != nil {
+			t.Fatalf("git %s: %v\n%s", args, err, out)
+		}
+	}
+	head := func() string {
+		out, err := exec.Command("git", "--git-dir", filepath.Join(own, ".git"), "log", "--format=%s %D").Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(out)
+	}
+	before := head()
+	t.Setenv("GIT_DIR", filepath.Join(own, ".git"))
+	t.Setenv("GIT_INDEX_FILE", filepath.Join(own, ".git", "index"))
+	f := newFake()
+	if _, err := f.try(t, "", nil, func(o *Options) { o.Source = Source{Context: "file://" + repo + "#v1"} }); err != nil {
+		t.Error(err)
+	}
+	if after := head(); after != before {
+		t.Errorf("the hook's repository was at %q, and is at %q", before, after)
 	}
 }

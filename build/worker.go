@@ -273,9 +273,9 @@ type Mount struct {
 	// Data is a secret's; Socket the path on the host of an agent's socket.
 	Data   []byte
 	Socket string
-	// Mode, UID and GID are those of the mount's root; Mode 0: 0755 of a cache,
+	// Mode, UID and GID are those of the mount's root; no Mode: 0755 of a cache,
 	// 0400 of a secret, 0600 of a socket.
-	Mode     fs.FileMode
+	Mode     *fs.FileMode
 	UID, GID uint32
 }
 

@@ -30,6 +30,7 @@ func (e *Engine) Build(ctx context.Context, o build.Options) (result build.Resul
 	if err := os.Mkdir(o.Temp, 0o700); err != nil {
 		return result, e.noRoom(fmt.Errorf("build: %w", err))
 	}
+	w.temp = temp.dir
 	result, err = build.Build(ctx, w, o)
 	if err == nil && result.Image.ID != "" {
 		for _, name := range o.Names {

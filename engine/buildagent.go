@@ -37,7 +37,7 @@ func (r *buildRun) agent(ctx context.Context, m build.Mount) error {
 	r.held = append(r.held, stop)
 	socket := filepath.Join(dir, name)
 	mode := os.FileMode(0o600)
-	if m.Mode != 0 {
+	if m.Mode != nil {
 		mode = m.Mode.Perm()
 	}
 	if err := os.Chmod(socket, mode); err != nil {

@@ -75,6 +75,9 @@ func readCached(file string) (cached, error) {
 	if c.Version != cacheVersion {
 		return c, fmt.Errorf("read %s: version %d is not known", file, c.Version)
 	}
+	if c.Layers == nil { // an empty state has a list, too
+		return c, fmt.Errorf("read %s: it tells no layers", file)
+	}
 	return c, nil
 }
 
@@ -91,7 +94,7 @@ func (w *worker) Remember(key string, state build.State, info build.CacheInfo) e
 		return w.e.noRoom(fmt.Errorf("remember a step: %w", err))
 	}
 	defer unlock()
-	c := cached{Version: cacheVersion, Layers: state.Layers, Step: info.Step, Kind: info.Kind, Created: time.Now().UTC()}
+	c := cached{Version: cacheVersion, Layers: append([]string{}, state.Layers...), Step: info.Step, Kind: info.Kind, Created: time.Now().UTC()}
 	// Of what a power cut leaves, what isn't whole is no cache.
 	if err := atomicfile.WriteJSON(w.cacheFile(key), c, 0o600, atomicfile.Volatile); err != nil {
 		return w.e.noRoom(fmt.Errorf("remember a step: %w", err))

@@ -33,7 +33,7 @@ func (w *worker) Commit(ctx context.Context, spec build.CommitSpec) (_ images.Im
 	o := images.AssembleOptions{Config: spec.Config, Names: spec.Names}
 	below := 0
 	if spec.Base != nil {
-		o.Base, below = &spec.Base.Image, len(spec.Base.State.Layers)
+		o.Base, below = w.held(spec.Base.Image), len(spec.Base.State.Layers)
 		o.Config.History = append(slices.Clone(spec.Base.Config.History), spec.History...)
 	} else {
 		o.Config.History = slices.Clone(spec.History)

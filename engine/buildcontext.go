@@ -21,6 +21,7 @@ import (
 
 	"nook/build"
 	"nook/images/layers"
+	"nook/internal/treetar"
 )
 
 // contextTree is a build context: a directory of the host's without what its
@@ -40,7 +41,9 @@ type node struct {
 	kids  []*node
 	read  bool
 	out   bool // a directory that is only there for what is in it
+	// sum is of a file's content and attributes; attrs are a directory's.
 	sum   [sha256.Size]byte
+	attrs string
 }
 
 func (n *node) is(kind uint32) bool { return n.stat.Mode&unix.S_IFMT == kind }
@@ -65,6 +68,9 @@ func (t *contextTree) children(n *node) ([]*node, error) {
 	}
 	f := os.NewFile(uintptr(fd), n.name)
 	defer f.Close()
+	if n.attrs, err = treetar.Attributes(fd); err != nil {
+		return nil, fmt.Errorf("read the build context: %s: %w", n.name, err)
+	}
 	names, err := f.Readdirnames(-1)
 	if err != nil {
 		return nil, fmt.Errorf("read the build context: %w", err)
@@ -247,7 +253,12 @@ func (w *worker) selectContext(ctx context.Context, s *build.Selection) error {
 	}
 	sum := sha256.New()
 	for i, item := range found.items {
-		fmt.Fprintf(sum, "item %q %v %q\n", item.Name, item.Dir, item.Above)
+		fmt.Fprintf(sum, "item %q %v %q %v\n", item.Name, item.Dir, item.Above, s.Spec.Parents)
+		for _, dir := range item.dressed(s.Spec) {
+			if d, err := t.find(dir); err == nil && d != nil {
+				digestDir(sum, d)
+			}
+		}
 		for _, n := range found.nodes[ranges[i][0]:ranges[i][1]] {
 			digestNode(sum, n, item.From)
 		}
@@ -294,12 +305,22 @@ func digestNode(sum hash.Hash, n *node, source string) {
 	if n.name == source && n.is(unix.S_IFDIR) {
 		return
 	}
+	name := ""
+	if n.name != source {
+		name = seenFrom(n.name, source)
+	}
 	line := make([]byte, 0, 256)
-	line = strconv.AppendQuote(line, strings.TrimPrefix(n.name, source))
+	line = strconv.AppendQuote(line, name)
 	line = strconv.AppendUint(append(line, ' '), uint64(n.stat.Mode), 8)
 	line = strconv.AppendQuote(append(line, ' '), n.link)
+	line = strconv.AppendQuote(append(line, ' '), n.attrs)
 	line = append(append(line, n.sum[:]...), '\n')
 	sum.Write(line)
+}
+
+// digestDir adds what of a directory itself counts where it is made as it is.
+func digestDir(sum hash.Hash, n *node) {
+	fmt.Fprintf(sum, "dir %q %o %q\n", n.name, n.stat.Mode, n.attrs)
 }
 
 // hashAll finds the digests of the files' contents, those that aren't
@@ -342,5 +363,12 @@ func (n *node) hash(dir string) error {
 		return fmt.Errorf("read the build context: %w", err)
 	}
 	sum.Sum(n.sum[:0])
+	attrs, err := treetar.Attributes(int(f.Fd()))
+	if err != nil {
+		return fmt.Errorf("read the build context: %s: %w", n.name, err)
+	}
+	if attrs != "" {
+		n.sum = sha256.Sum256(append(n.sum[:], attrs...))
+	}
 	return nil
 }

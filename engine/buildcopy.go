@@ -21,7 +21,7 @@ type buildCopy struct {
 	Dir     string           `json:"dir,omitempty"`  // or a directory of the host
 	Spec    build.SelectSpec `json:"spec"`           // of layers: what is to be found
 	Items   []copyItem       `json:"items,omitempty"`
-	Only    []string         `json:"only"` // null: all
+	Only    names            `json:"only"` // null: all
 	Dest    string           `json:"dest"`
 	ToDir   bool             `json:"toDir,omitempty"`
 	Chown   string           `json:"chown,omitempty"`
@@ -33,8 +33,8 @@ type buildCopy struct {
 	Time    *time.Time       `json:"time,omitempty"`
 	// Earlier is the key of the layer that the same COPY made before, and
 	// Changed are those of Only that aren't what they were then, sorted.
-	Earlier string   `json:"earlier,omitempty"`
-	Changed []string `json:"changed,omitempty"`
+	Earlier string `json:"earlier,omitempty"`
+	Changed names  `json:"changed"`
 }
 
 // Copy puts a selection on top of a state.
@@ -154,19 +154,17 @@ func (w *worker) make(ctx context.Context, job *buildJob) (layers.Meta, error) {
 	return meta, err
 }
 
-// changed tells whether a file isn't what it was when it was read for its
-// digest: what was copied may be another content.
+// changed tells whether something isn't what it was when it was read for its
+// digest: what was copied may be another content, mode or target of a link.
 func (s *selected) changed(dir string) bool {
 	if dir == "" {
 		return false
 	}
 	for _, n := range s.nodes {
 		var st unix.Stat_t
-		if !n.is(unix.S_IFREG) {
-			continue
-		}
 		err := unix.Lstat(filepath.Join(dir, n.name), &st)
-		if err != nil || memoryOf(&st) != memoryOf(&n.stat) {
+		// A directory's times are of names that come, which aren't copied, or go.
+		if err != nil || st.Mode != n.stat.Mode || !n.is(unix.S_IFDIR) && memoryOf(&st) != memoryOf(&n.stat) {
 			return true
 		}
 	}

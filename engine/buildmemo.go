@@ -33,14 +33,14 @@ type memo struct {
 // memory is what is remembered of a file.
 type memory struct {
 	Ino, Size    uint64
-	Mtime, Ctime int64 // nanoseconds
-	Sum          [sha256.Size]byte
+	Mtime, Ctime int64             // nanoseconds
+	Sum          [sha256.Size]byte // of content and attributes
 }
 
 // tick is more than the resolution of any file system's clock.
 const tick = 2 * time.Second
 
-const memoMagic = "nook context 1\n"
+const memoMagic = "nook context 2\n"
 
 // memo opens the one of a directory.
 func (w *worker) memo(dir string) *memo {

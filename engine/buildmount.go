@@ -6,8 +6,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -36,8 +38,8 @@ func (r *buildRun) mount(ctx context.Context, m build.Mount) error {
 		return r.agent(ctx, m)
 	case build.MountSecret:
 		mode := uint32(0o400)
-		if m.Mode != 0 {
-			mode = uint32(m.Mode) & 0o7777
+		if m.Mode != nil {
+			mode = uint32(*m.Mode) & 0o7777
 		}
 		r.files = append(r.files, rootfs.File{
 			Target: m.Target, Content: m.Data, Mode: mode, UID: m.UID, GID: m.GID,
@@ -99,13 +101,10 @@ func (s shown) stack(e *Engine, number func() int) rootfs.Stack {
 // cache prepares a --mount=type=cache: a directory of the data root's, which
 // outlives the build.
 func (r *buildRun) cache(ctx context.Context, m build.Mount) error {
-	sum := sha256.Sum256([]byte(m.ID))
-	dir := filepath.Join(r.w.dir, "mounts", hex.EncodeToString(sum[:]))
-	unlock, dir, err := lockCache(ctx, dir, m.Sharing)
+	dir, err := r.cacheOf(m)
 	if err != nil {
 		return err
 	}
-	r.held = append(r.held, unlock)
 	fs := filepath.Join(dir, "fs")
 	if !exists(fs) {
 		if err := r.newCache(ctx, dir, m); err != nil {
@@ -116,29 +115,61 @@ func (r *buildRun) cache(ctx context.Context, m build.Mount) error {
 	return nil
 }
 
-// lockCache locks a cache as its sharing says, and gives the directory to use:
-// a private one that is in use leaves room for another.
-func lockCache(ctx context.Context, dir, sharing string) (unlock func(), use string, err error) {
-	switch sharing {
-	case "", "shared":
-		unlock, err = lockfile.RLock(ctx, dir+".lock")
-		return unlock, dir, err
-	case "locked":
-		unlock, err = lockfile.Lock(ctx, dir+".lock")
-		return unlock, dir, err
+// cacheDir is where the cache of an id lies.
+func (w *worker) cacheDir(id string) string {
+	sum := sha256.Sum256([]byte(id))
+	return filepath.Join(w.dir, "mounts", hex.EncodeToString(sum[:]))
+}
+
+// lockCaches takes the locks of all caches of the step that others are waited
+// for: each once, as the strongest sharing says, in an order that all steps
+// have, so that no two wait for each other.
+func (r *buildRun) lockCaches(ctx context.Context) error {
+	locked := map[string]bool{}
+	for _, m := range r.spec.Mounts {
+		if m.Kind == build.MountCache && m.Sharing != "private" {
+			dir := r.w.cacheDir(m.ID)
+			locked[dir] = locked[dir] || m.Sharing == "locked"
+		}
+	}
+	for _, dir := range slices.Sorted(maps.Keys(locked)) {
+		lock := lockfile.RLock
+		if locked[dir] {
+			lock = lockfile.Lock
+		}
+		unlock, err := lock(ctx, dir+".lock")
+		if err != nil {
+			return err
+		}
+		r.held = append(r.held, unlock)
+	}
+	return nil
+}
+
+// cacheOf is the directory of a cache that is locked already, or of a private
+// one that nobody uses.
+func (r *buildRun) cacheOf(m build.Mount) (string, error) {
+	dir := r.w.cacheDir(m.ID)
+	switch m.Sharing {
+	case "", "shared", "locked":
+		return dir, nil
 	case "private":
 		for n := 0; ; n++ {
-			use = dir
+			use := dir
 			if n > 0 {
 				use += "-" + strconv.Itoa(n)
 			}
-			unlock, err = lockfile.TryLock(use + ".lock")
-			if !errors.Is(err, lockfile.ErrHeld) {
-				return unlock, use, err
+			unlock, err := lockfile.TryLock(use + ".lock")
+			if errors.Is(err, lockfile.ErrHeld) {
+				continue
 			}
+			if err == nil {
+				r.held = append(r.held, unlock)
+			}
+			return use, err
 		}
 	}
-	return nil, "", hint.Errorf("sharing is shared, private or locked", "sharing=%s is not known", sharing)
+	return "", hint.Errorf("sharing is shared, private or locked", "sharing=%s is not known", m.Sharing)
 }
 
 // newCache makes the directory, and gives it the name only when it is whole.
@@ -150,8 +181,8 @@ func (r *buildRun) newCache(ctx context.Context, dir string, m build.Mount) erro
 	}
 	defer st.close()
 	mode := uint32(0o755)
-	if m.Mode != 0 {
-		mode = unixMode(m.Mode)
+	if m.Mode != nil {
+		mode = uint32(*m.Mode) & 0o7777
 	}
 	job := &buildJob{Do: jobCopy, Staging: st.dir, Copy: &buildCopy{Dest: "/", Keep: true}, Mode: &mode, UID: m.UID, GID: m.GID}
 	if m.From != nil {

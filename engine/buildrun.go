@@ -158,12 +158,35 @@ func (r *buildRun) prepare(ctx context.Context) error {
 			return r.w.e.noRoom(err)
 		}
 	}
+	if err := r.lockCaches(ctx); err != nil {
+		return err
+	}
 	for _, m := range r.spec.Mounts {
 		if err := r.mount(ctx, m); err != nil {
 			return fmt.Errorf("--mount=type=%s,target=%s: %w", m.Kind, m.Target, err)
 		}
 	}
 	return nil
+}
+
+// removeEtcStubs removes the mount points that were made of links in /etc that
+// lead nowhere. The command may have left anything there, also a link to the
+// host's own files, so that nothing is followed.
+func (r *buildRun) removeEtcStubs() {
+	root, err := os.OpenRoot(filepath.Join(r.st.dir, "fs"))
+	if err != nil {
+		return
+	}
+	defer root.Close()
+	if etc, err := root.Lstat("etc"); err != nil || !etc.IsDir() {
+		return
+	}
+	for _, name := range etcNames() {
+		file := "etc/" + name
+		if info, err := root.Lstat(file); err == nil && info.Mode().IsRegular() && info.Size() == 0 {
+			_ = root.Remove(file)
+		}
+	}
 }
 
 // rootMode is the mode of a state's /, which an upper directory must have.
@@ -288,13 +311,7 @@ func (r *buildRun) tidy(ctx context.Context) error {
 	if err := r.w.e.removeTrees(ctx, append(gone, extra[1:]...)...); err != nil {
 		return err
 	}
-	for _, name := range etcNames() {
-		// Of a link that leads nowhere a mount point was made.
-		file := filepath.Join(r.st.dir, "fs", "etc", name)
-		if info, err := os.Lstat(file); err == nil && info.Mode().IsRegular() && info.Size() == 0 {
-			_ = os.Remove(file)
-		}
-	}
+	r.removeEtcStubs()
 	job := &buildJob{Do: jobTidy, Staging: r.st.dir, Layers: r.w.lowers(r.below), Owned: r.full != ""}
 	for _, m := range r.spec.Mounts {
 		job.Paths = append(job.Paths, m.Target)

@@ -20,13 +20,21 @@ import (
 
 // copyItem is one path that a COPY copies.
 type copyItem struct {
-	From string `json:"from"` // in the tree, without symlinks
-	Name string `json:"name"` // as it was named last: what it is called in a directory
-	Dir  bool   `json:"dir,omitempty"`
+	From string // in the tree, without symlinks
+	Name string // as it was named last: what it is called in a directory
+	Dir  bool
 	// Above are the directories that --parents keeps, in the tree, and Pivot the
 	// one that they are in.
-	Above []string `json:"above,omitempty"`
-	Pivot string   `json:"pivot,omitempty"`
+	Above []string
+	Pivot string
+}
+
+// dressed are the directories that --parents makes as they are in the tree.
+func (item copyItem) dressed(spec build.SelectSpec) []string {
+	if !spec.Parents || !item.Dir {
+		return item.Above
+	}
+	return append(slices.Clip(item.Above), item.From)
 }
 
 // lister is a tree that sources are looked for in.
@@ -150,7 +158,7 @@ func (m matcher) step(dir, part string, wild, last bool) ([]string, error) {
 		name := path.Join(dir, part)
 		if wild {
 			if _, kind, err := m.tree.Real(name); err != nil || kind == layers.Nothing {
-				return nil, nil
+				return nil, nil //nolint:nilerr // it isn't there: a link that leads nowhere doesn't match
 			}
 		}
 		return []string{name}, nil
@@ -182,7 +190,7 @@ func (m matcher) step(dir, part string, wild, last bool) ([]string, error) {
 func (m matcher) names(dir string) ([]string, error) {
 	way, kind, err := m.tree.Real(dir)
 	if err != nil || kind != layers.Directory {
-		return nil, nil
+		return nil, nil //nolint:nilerr // as for a file: nothing is below it
 	}
 	return m.tree.List(way)
 }
@@ -332,12 +340,8 @@ func (s *stageRun) pick(ctx context.Context, job *buildJob, lowers []string) err
 	}
 	sum := sha256.New()
 	for _, item := range items {
-		fmt.Fprintf(sum, "item %q %v %q\n", item.Name, item.Dir, item.Above)
-		dressed := item.Above
-		if spec.Parents && item.Dir {
-			dressed = append(dressed, item.From)
-		}
-		for _, dir := range dressed {
+		fmt.Fprintf(sum, "item %q %v %q %v\n", item.Name, item.Dir, item.Above, spec.Parents)
+		for _, dir := range item.dressed(spec) {
 			if err := tree.Look(sum, dir); err != nil {
 				return err
 			}

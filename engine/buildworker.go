@@ -33,11 +33,13 @@ type worker struct {
 	dir  string // build/
 	note func(string)
 	now  func() time.Time // what files and the history get
+	temp string           // on the data root's file system, of this build alone
 
 	mu    sync.Mutex
 	whole map[string]bool // layers that were looked at
 	pins  []func()
-	memos map[string]*memo // by directory
+	memos map[string]*memo        // by directory
+	bases map[string]*images.Held // by manifest digest
 	// unsure are states of a context that changed while it was copied.
 	unsure map[string]bool
 	// remote are layers of other caches, by the names that Stack gave them.
@@ -54,7 +56,7 @@ func buildDir(root string) string { return filepath.Join(root, "build") }
 // newWorker registers a build, which has to be closed.
 func (e *Engine) newWorker(ctx context.Context) (*worker, error) {
 	w := &worker{e: e, dir: buildDir(e.root), note: func(text string) { e.note("%s", text) }, now: time.Now,
-		whole: map[string]bool{}, unsure: map[string]bool{}, memos: map[string]*memo{},
+		whole: map[string]bool{}, unsure: map[string]bool{}, memos: map[string]*memo{}, bases: map[string]*images.Held{},
 		remote: map[string]*remoteLayer{}, packed: map[string]packedFile{}}
 	for _, name := range []string{"cache", ".staging", "mounts", "contexts", "running"} {
 		if err := os.MkdirAll(filepath.Join(w.dir, name), 0o700); err != nil {
@@ -154,6 +156,9 @@ func (w *worker) Base(ctx context.Context, spec build.BaseSpec) (build.Base, err
 	if err != nil {
 		return build.Base{}, err
 	}
+	if err := w.hold(img); err != nil {
+		return build.Base{}, err
+	}
 	b := build.Base{Image: img, Config: config, Digest: img.Manifest.Digest}
 	if len(config.RootFS.DiffIDs) == 0 {
 		return b, nil
@@ -172,6 +177,24 @@ func (w *worker) Base(ctx context.Context, spec build.BaseSpec) (build.Base, err
 	// What a layer above hides wholly is not stacked at all.
 	b.State = build.State{Layers: chain.Keys[chain.Hidden:]}
 	return b, nil
+}
+
+// hold keeps an image of use to this build, whoever removes it meanwhile.
+func (w *worker) hold(img images.Image) error {
+	held, err := w.e.images.Hold(img, w.temp)
+	if err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.bases[img.Manifest.Digest] = held
+	return nil
+}
+
+func (w *worker) held(img images.Image) *images.Held {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.bases[img.Manifest.Digest]
 }
 
 func (w *worker) baseImage(ctx context.Context, spec build.BaseSpec) (images.Image, *images.ImageConfig, error) {

@@ -18,7 +18,7 @@ import (
 // AssembleOptions says of what Assemble makes an image.
 type AssembleOptions struct {
 	// Base is the image whose layers the new one begins with; nil: none.
-	Base *Image
+	Base *Held
 	// Layers come on top of it, bottom to top.
 	Layers []NewLayer
 	// Config is that of the new image but for its RootFS. The entries of its
@@ -112,6 +112,7 @@ func (a *assembling) run(ctx context.Context) (Image, error) {
 		return Image{}, err
 	}
 	defer a.stage.close()
+	a.spare()
 	if err := a.pack(ctx); err != nil {
 		return Image{}, err
 	}
@@ -139,13 +140,22 @@ func (a *assembling) read() error {
 	if a.o.Base == nil {
 		return nil
 	}
-	m, err := a.store.Manifest(*a.o.Base)
-	if err != nil {
-		return err
+	a.below, a.base = a.o.Base.manifest.Layers, a.o.Base.config
+	return nil
+}
+
+// spare has the blobs that are in the store already put there again if somebody
+// removes them before the index has this image.
+func (a *assembling) spare() {
+	for _, d := range a.below {
+		a.stage.spare(d.Digest, a.o.Base.files[d.Digest])
 	}
-	a.below = m.Layers
-	a.base, err = a.store.Config(*a.o.Base)
-	return err
+	for i, l := range a.o.Layers {
+		if a.store.hasPacked(l.Before) && !l.Before.Empty {
+			a.packed[i] = *l.Before
+			a.stage.spare(l.Before.Blob.Digest, "")
+		}
+	}
 }
 
 // known tells whether all layers were packed before and are still here.

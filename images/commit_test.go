@@ -137,7 +137,7 @@ func TestAssembleOnAnImageWithoutHistoryTellsWhichLayersItMade(t *testing.T) {
 		return NewLayer{Open: func() (io.ReadCloser, error) { return io.NopCloser(change(t, name)), nil }}
 	}
 	got, err := s.Assemble(t.Context(), AssembleOptions{
-		Base: &base, Layers: []NewLayer{layer("one"), layer("two")},
+		Base: hold(t, s, base), Layers: []NewLayer{layer("one"), layer("two")},
 		Config: ImageConfig{History: []History{{CreatedBy: "COPY one"}, {CreatedBy: "ENV a=b", EmptyLayer: true}, {CreatedBy: "COPY two"}}},
 	})
 	if err != nil {
@@ -165,10 +165,10 @@ func TestNothingGrowsAboveWhatOverlayfsStacks(t *testing.T) {
 		layers[i].Open = func() (io.ReadCloser, error) { return io.NopCloser(change(t, "one")), nil }
 	}
 	const want = "the image has 501 layers, more than the 500 that overlayfs stacks"
-	if _, err := s.Assemble(t.Context(), AssembleOptions{Base: &base, Layers: layers}); err == nil || !strings.Contains(err.Error(), want) {
+	if _, err := s.Assemble(t.Context(), AssembleOptions{Base: hold(t, s, base), Layers: layers}); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("got %v, want %q", err, want)
 	}
-	full, err := s.Assemble(t.Context(), AssembleOptions{Base: &base, Layers: layers[1:]})
+	full, err := s.Assemble(t.Context(), AssembleOptions{Base: hold(t, s, base), Layers: layers[1:]})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -241,4 +241,13 @@ func TestSkopeoReadsACommittedImage(t *testing.T) {
 	if !strings.HasPrefix(inspected.Layers[2], "sha256:") {
 		t.Errorf("skopeo sees %+v", inspected)
 	}
+}
+
+func hold(t *testing.T, s *Store, img Image) *Held {
+	t.Helper()
+	h, err := s.Hold(img, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
 }

@@ -34,6 +34,9 @@ type staging struct {
 	kept   map[string]string // digest: path
 	// synced are those of the kept that the disk has, or was asked for.
 	synced map[string]bool
+	// spares are blobs that the store has, in case that it loses them before
+	// commit.
+	spares map[string]string // digest: path
 }
 
 // staged is one file in a staging directory, with what it turned out to be.
@@ -68,7 +71,10 @@ func (s *Store) stage(ctx context.Context) (*staging, error) {
 		_ = os.RemoveAll(dir)
 		return nil, err
 	}
-	return &staging{store: s, dir: dir, unlock: release, kept: make(map[string]string), synced: make(map[string]bool)}, nil
+	return &staging{
+		store: s, dir: dir, unlock: release,
+		kept: make(map[string]string), synced: make(map[string]bool), spares: make(map[string]string),
+	}, nil
 }
 
 // unstaged takes blobs where they are, on a read-only file system: nobody
@@ -166,6 +172,34 @@ func (g *staging) keepBytes(r io.Reader) (staged, error) {
 	return file, err
 }
 
+// spare gives a blob of the store a second name, if it has none in path. That
+// it can't have one is no error: the blob is where it was.
+func (g *staging) spare(digest, path string) {
+	if path == "" {
+		path = g.newPath()
+		if os.Link(g.store.blobPath(digest), path) != nil {
+			return
+		}
+	}
+	g.spares[digest] = path
+}
+
+// takeSpares keeps those that the store has lost. The caller holds its lock.
+func (g *staging) takeSpares() error {
+	for digest, path := range g.spares {
+		_, err := os.Lstat(g.store.blobPath(digest))
+		if err == nil || g.kept[digest] != "" {
+			continue
+		}
+		own := g.newPath() // the other name is its maker's
+		if err := os.Link(path, own); err != nil {
+			return err
+		}
+		g.kept[digest] = own
+	}
+	return nil
+}
+
 // pathOf is where a kept blob lies until commit, or one that was in the store
 // before.
 func (g *staging) pathOf(digest string) string {
@@ -212,6 +246,9 @@ func (g *staging) commit(ctx context.Context, change func(*index) error) error {
 		return err
 	}
 	defer unlock()
+	if err := g.takeSpares(); err != nil {
+		return err
+	}
 	digests := make([]string, 0, len(g.kept))
 	for digest := range g.kept {
 		digests = append(digests, digest)

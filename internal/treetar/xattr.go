@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -40,6 +41,15 @@ func addXattrs(h *tar.Header, fd int) error {
 		}
 		h.PAXRecords[xattrRecord+name] = value
 	})
+}
+
+// Attributes describes those extended attributes of an open file that go into a
+// stream, in an order of their own; "": it has none.
+func Attributes(fd int) (string, error) {
+	var all []string
+	err := EachXattr(fd, carried, func(name, value string) { all = append(all, fmt.Sprintf("%q %q", name, value)) })
+	slices.Sort(all)
+	return strings.Join(all, "\n"), err
 }
 
 // EachXattr reads the extended attributes of an open file that are wanted. One
