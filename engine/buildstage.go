@@ -310,7 +310,11 @@ func (s *stageRun) copyStep(ctx context.Context, store *layers.Store, m *layers.
 		}
 	}
 	if len(k.Items) == 0 && k.ToDir { // all is excluded
-		return k.emptyDest()
+		spot, err := k.destDir()
+		if err != nil {
+			return err
+		}
+		return spot.Close()
 	}
 	for _, item := range k.Items {
 		skip = exclude.in(item)
@@ -325,17 +329,13 @@ func (s *stageRun) copyStep(ctx context.Context, store *layers.Store, m *layers.
 	return nil
 }
 
-// emptyDest makes the directory that nothing is copied to.
-func (k *copyingStep) emptyDest() error {
+// destDir makes the destination where it is a directory.
+func (k *copyingStep) destDir() (*layers.Spot, error) {
 	way, _, err := k.m.Real(k.Dest)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	spot, err := k.m.MkdirAll(way, k.look)
-	if err != nil {
-		return err
-	}
-	return spot.Close()
+	return k.m.MkdirAll(way, k.look)
 }
 
 // item copies one source.
@@ -377,11 +377,7 @@ func (k *copyingStep) item(ctx context.Context, item copyItem) error {
 
 // withParents copies a source with the directories that it is in.
 func (k *copyingStep) withParents(item copyItem) error {
-	way, _, err := k.m.Real(k.Dest)
-	if err != nil {
-		return err
-	}
-	spot, err := k.m.MkdirAll(way, k.look)
+	spot, err := k.destDir()
 	if err != nil {
 		return err
 	}
