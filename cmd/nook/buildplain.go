@@ -74,7 +74,7 @@ type plainView struct {
 type plainStep struct {
 	name  string
 	began time.Time
-	rest  string // a line that has no end yet
+	rest  openLine
 }
 
 func (p *plainView) quiet() bool { return false }
@@ -107,17 +107,15 @@ func (p *plainView) event(e build.Event) {
 		return
 	}
 	took := e.Time.Sub(st.began).Seconds()
-	if e.Kind != build.Wrote && st.rest != "" {
-		p.line(e.Step, fmt.Sprintf("%.3f %s", took, lastOf(st.rest)))
-		st.rest = ""
+	wrote := func(text string) {
+		p.line(e.Step, fmt.Sprintf("%.3f %s", took, printableText(text)))
+	}
+	if e.Kind != build.Wrote {
+		st.rest.end(wrote)
 	}
 	switch e.Kind {
 	case build.Wrote:
-		lines := strings.Split(st.rest+e.Text, "\n")
-		st.rest = lines[len(lines)-1]
-		for _, text := range lines[:len(lines)-1] {
-			p.line(e.Step, fmt.Sprintf("%.3f %s", took, lastOf(text)))
-		}
+		st.rest.write(e.Text, wrote)
 	case build.Told:
 		p.line(e.Step, oneLine(e.Text))
 	case build.Cached:
@@ -132,12 +130,6 @@ func (p *plainView) event(e build.Event) {
 }
 
 func (p *plainView) end(error) {}
-
-// lastOf is what a line shows when it was overwritten by carriage returns.
-func lastOf(line string) string {
-	line = strings.TrimRight(line, "\r")
-	return printableText(line[strings.LastIndex(line, "\r")+1:])
-}
 
 // printableText keeps what a container wrote from moving the cursor: escape
 // sequences (ECMA-48) and control characters are left out.

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -39,11 +38,14 @@ type screenStep struct {
 	began, ended time.Time // ended zero: under way
 	mark         string    // CACHED, ERROR, CANCELED
 	tail         []string
-	rest         string
+	rest         openLine
 }
 
 // shownTail is how many lines of output stand below a step under way.
 const shownTail = 6
+
+// widestTail is how many characters of one are kept.
+const widestTail = 2000
 
 func newScreen(out io.Writer, size func() (cols, rows int)) *screen {
 	return &screen{
@@ -79,16 +81,15 @@ func (s *screen) event(e build.Event) {
 func (st *screenStep) event(e build.Event) {
 	switch e.Kind {
 	case build.Wrote, build.Told:
-		text := st.rest + e.Text
+		text := e.Text
 		if e.Kind == build.Told {
 			text += "\n"
 		}
-		lines := strings.Split(text, "\n")
-		st.rest = lines[len(lines)-1]
-		for _, line := range lines[:len(lines)-1] {
-			st.tail = append(st.tail, oneLine(lastOf(line)))
-		}
-		st.tail = slices.Clone(st.tail[max(len(st.tail)-shownTail, 0):])
+		st.rest.write(text, func(line string) {
+			// No terminal is as wide as a line may be long.
+			line = oneLine(printableText(clip(line, widestTail)))
+			st.tail = append(st.tail[max(len(st.tail)-shownTail+1, 0):], line)
+		})
 		return
 	case build.Cached:
 		st.mark = "CACHED "
