@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"path"
 	"slices"
 	"strconv"
@@ -52,7 +51,10 @@ func (c *chain) begun() {
 }
 
 func (c *chain) scope() *scope {
-	return &scope{escape: c.s.plan.file.Escape, env: c.b.config.Config.Env, args: c.b.args, given: &c.given}
+	return &scope{
+		escape: c.s.plan.file.Escape, env: c.b.config.Config.Env, names: c.b.variables(), args: c.b.args,
+		given: &c.given, work: &c.s.work,
+	}
 }
 
 // do does one instruction. Its errors have no place yet.
@@ -74,7 +76,7 @@ func (c *chain) do(ctx context.Context, in *dockerfile.Instruction) error {
 			return err
 		}
 		for _, p := range pairs {
-			cfg.Env = set(cfg.Env, p.Name, p.Value)
+			c.b.setEnv(p.Name, p.Value)
 		}
 		c.meta(in)
 	case *dockerfile.Label:
@@ -82,12 +84,9 @@ func (c *chain) do(ctx context.Context, in *dockerfile.Instruction) error {
 		if err != nil {
 			return err
 		}
-		cfg.Labels = maps.Clone(cfg.Labels)
-		if cfg.Labels == nil {
-			cfg.Labels = map[string]string{}
-		}
+		labels := owned(c.b, &cfg.Labels, &c.b.own.labels)
 		for _, p := range pairs {
-			cfg.Labels[p.Name] = p.Value
+			labels[p.Name] = p.Value
 		}
 		c.meta(in)
 	default:
@@ -104,12 +103,9 @@ func (c *chain) configure(in *dockerfile.Instruction, cfg *images.ContainerConfi
 			err = fmt.Errorf("USER %s is empty", cmd.User)
 		}
 	case *dockerfile.Expose:
-		err = expose(cfg, vars, cmd.Ports)
+		err = c.expose(vars, cmd.Ports)
 	case *dockerfile.Volume:
-		cfg.Volumes = maps.Clone(cfg.Volumes)
-		if cfg.Volumes == nil {
-			cfg.Volumes = map[string]struct{}{}
-		}
+		volumes := owned(c.b, &cfg.Volumes, &c.b.own.volumes)
 		for _, text := range cmd.Paths {
 			volume, err := vars.word(text)
 			if err == nil && volume == "" {
@@ -118,7 +114,7 @@ func (c *chain) configure(in *dockerfile.Instruction, cfg *images.ContainerConfi
 			if err != nil {
 				return err
 			}
-			cfg.Volumes[volume] = struct{}{}
+			volumes[volume] = struct{}{}
 		}
 	case *dockerfile.Cmd:
 		cfg.Cmd, c.b.cmdSet = withShell(cfg, cmd.CommandLine), true
@@ -136,7 +132,7 @@ func (c *chain) configure(in *dockerfile.Instruction, cfg *images.ContainerConfi
 	case *dockerfile.Maintainer:
 		c.b.config.Author = cmd.Name
 	case *dockerfile.Onbuild:
-		cfg.OnBuild = append(slices.Clip(cfg.OnBuild), cmd.Instruction)
+		cfg.OnBuild = append(cfg.OnBuild, cmd.Instruction) // each stage begins with none
 	case *dockerfile.Healthcheck:
 		cfg.Healthcheck = &images.Healthcheck{
 			Test: cmd.Test, Interval: cmd.Interval, Timeout: cmd.Timeout,
@@ -194,8 +190,7 @@ func (c *chain) arg(in *dockerfile.Instruction, cmd *dockerfile.Arg) error {
 			value, ok = p.global.args[arg.Name]
 		}
 		if ok {
-			c.b.args = maps.Clone(c.b.args)
-			c.b.args[arg.Name] = value
+			owned(c.b, &c.b.args, &c.b.own.args)[arg.Name] = value
 		}
 	}
 	c.meta(in)
@@ -214,16 +209,19 @@ func withShell(cfg *images.ContainerConfig, line dockerfile.CommandLine) []strin
 	return append(slices.Clone(shell), line.Words...)
 }
 
+// mostPorts bounds the ports that all EXPOSE of a build name: all there are, five
+// times.
+const mostPorts = 1 << 20
+
+var errPorts = fmt.Errorf("EXPOSE names more than %d ports in all", mostPorts)
+
 // expose reads ports: 80, 80/udp, 8000-8005.
-func expose(cfg *images.ContainerConfig, vars *scope, texts []string) error {
+func (c *chain) expose(vars *scope, texts []string) error {
 	ports, err := vars.words(texts)
 	if err != nil {
 		return err
 	}
-	cfg.ExposedPorts = maps.Clone(cfg.ExposedPorts)
-	if cfg.ExposedPorts == nil {
-		cfg.ExposedPorts = map[string]struct{}{}
-	}
+	exposed := owned(c.b, &c.b.config.Config.ExposedPorts, &c.b.own.ports)
 	for _, port := range ports {
 		numbers, protocol, given := strings.Cut(port, "/")
 		if !given {
@@ -240,8 +238,11 @@ func expose(cfg *images.ContainerConfig, vars *scope, texts []string) error {
 		if err1 != nil || err2 != nil || to < from || !slices.Contains([]string{"tcp", "udp", "sctp"}, protocol) {
 			return hint.Errorf("write it like 80, 53/udp or 8000-8010", "invalid port: %s", port)
 		}
+		if c.s.ports.Add(int64(to-from+1)) > mostPorts {
+			return errPorts
+		}
 		for n := from; n <= to; n++ {
-			cfg.ExposedPorts[fmt.Sprintf("%d/%s", n, protocol)] = struct{}{}
+			exposed[fmt.Sprintf("%d/%s", n, protocol)] = struct{}{}
 		}
 	}
 	return nil

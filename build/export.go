@@ -20,11 +20,7 @@ func (s *solver) commitSpec(b *built, names []string) CommitSpec {
 func (s *solver) export(ctx context.Context, b *built) (images.Image, error) {
 	if len(s.o.Labels) > 0 {
 		b = b.clone()
-		b.config.Config.Labels = maps.Clone(b.config.Config.Labels)
-		if b.config.Config.Labels == nil {
-			b.config.Config.Labels = map[string]string{}
-		}
-		maps.Copy(b.config.Config.Labels, s.o.Labels)
+		maps.Copy(owned(b, &b.config.Config.Labels, &b.own.labels), s.o.Labels)
 	}
 	out := s.o.Output
 	step := s.begin(exportName(out))
@@ -63,10 +59,4 @@ func exportName(out *Output) string {
 		return "exporting to client " + out.Type
 	}
 	return "exporting to " + out.Type + " image format"
-}
-
-func cloneConfig(c images.ContainerConfig) images.ContainerConfig {
-	c.ExposedPorts, c.Volumes, c.Labels = maps.Clone(c.ExposedPorts), maps.Clone(c.Volumes), maps.Clone(c.Labels)
-	c.Env = append([]string(nil), c.Env...)
-	return c
 }

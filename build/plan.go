@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"nook/build/dockerfile"
 	"nook/images"
@@ -25,7 +26,8 @@ type plan struct {
 	stages   []*stage // all of the file
 	target   *stage
 	platform images.Platform
-	global   scope // of the ARGs before the first FROM
+	byName   map[string]*stage // of stages with the same name the last
+	global   scope             // of the ARGs before the first FROM
 }
 
 // stage is one FROM and what follows it.
@@ -55,8 +57,8 @@ func newPlan(file *dockerfile.File, o *Options) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &plan{file: file, o: o, platform: platform}
-	p.global = scope{escape: file.Escape, args: map[string]string{}, given: new(int)}
+	p := &plan{file: file, o: o, platform: platform, byName: map[string]*stage{}}
+	p.global = scope{escape: file.Escape, args: map[string]string{}, given: new(int), work: new(atomic.Int64)}
 	maps.Copy(p.global.args, p.platformArgs())
 	if err := p.split(); err != nil {
 		return nil, err
@@ -74,7 +76,7 @@ func newPlan(file *dockerfile.File, o *Options) (*plan, error) {
 			return nil, err
 		}
 	}
-	if err := p.noCycle(p.target, nil); err != nil {
+	if err := p.noCycle(p.target); err != nil {
 		return nil, err
 	}
 	return p, nil
@@ -91,6 +93,9 @@ func (p *plan) split() error {
 				return err
 			}
 			p.stages = append(p.stages, st)
+			if st.name != "" {
+				p.byName[st.name] = st
+			}
 			continue
 		case *dockerfile.Arg:
 			if len(p.stages) == 0 {
@@ -112,8 +117,14 @@ func (p *plan) split() error {
 	return nil
 }
 
+// mostStages is more than anybody wrote. Each that is needed is a goroutine.
+const mostStages = 10_000
+
 func (p *plan) newStage(in *dockerfile.Instruction, c *dockerfile.From) (*stage, error) {
 	st := &stage{index: len(p.stages), name: c.Name, from: in}
+	if st.index == mostStages {
+		return nil, in.Fault("", fmt.Errorf("more than %d stages", mostStages))
+	}
 	var err error
 	if st.image, err = p.global.word(c.Base); err != nil {
 		return nil, in.Fault(c.Base, err)
@@ -145,14 +156,7 @@ func (p *plan) newStage(in *dockerfile.Instruction, c *dockerfile.From) (*stage,
 }
 
 // named finds a stage by name.
-func (p *plan) named(name string) *stage {
-	for _, st := range slices.Backward(p.stages) {
-		if st.name != "" && st.name == strings.ToLower(name) {
-			return st
-		}
-	}
-	return nil
-}
+func (p *plan) named(name string) *stage { return p.byName[strings.ToLower(name)] }
 
 // lookup finds what --from means: a stage by name or number; nil is an image.
 func (p *plan) lookup(from string) (*stage, error) {
@@ -234,50 +238,66 @@ func fromsOf(in *dockerfile.Instruction) []string {
 // needs are the stages that a stage can't be built without.
 func (p *plan) needs(st *stage) []*stage {
 	var needed []*stage
-	if st.base != nil {
-		needed = append(needed, st.base)
+	seen := map[*stage]bool{nil: true}
+	need := func(other *stage) {
+		if !seen[other] {
+			seen[other] = true
+			needed = append(needed, other)
+		}
 	}
+	need(st.base)
 	for _, in := range st.steps {
 		for _, from := range fromsOf(in) {
-			if other, err := p.lookup(from); err == nil && other != nil && !slices.Contains(needed, other) {
-				needed = append(needed, other)
+			if other, err := p.lookup(from); err == nil {
+				need(other)
 			}
 		}
 	}
 	return needed
 }
 
-// noCycle walks what st needs; above are those that need st.
-func (p *plan) noCycle(st *stage, above []*stage) error {
-	done := map[*stage]bool{}
-	var walk func(st *stage, above []*stage) error
-	walk = func(st *stage, above []*stage) error {
-		if i := slices.Index(above, st); i >= 0 {
+// noCycle walks what st needs.
+func (p *plan) noCycle(st *stage) error {
+	done := map[*stage]bool{} // false: it is above, and waits for what it needs
+	var above []*stage
+	var walk func(st *stage) error
+	walk = func(st *stage) error {
+		if whole, met := done[st]; whole {
+			return nil
+		} else if met {
 			var names []string
-			for _, one := range append(above[i:], st) {
+			for _, one := range append(above[slices.Index(above, st):], st) {
 				names = append(names, one.label())
 			}
 			return st.from.Fault("", fmt.Errorf("stages need each other: %s", strings.Join(names, " -> ")))
 		}
-		if done[st] {
-			return nil
-		}
+		done[st] = false
+		above = append(above, st)
 		for _, other := range p.needs(st) {
-			if err := walk(other, append(above, st)); err != nil {
+			if err := walk(other); err != nil {
 				return err
 			}
 		}
+		above = above[:len(above)-1]
 		done[st] = true
 		return nil
 	}
-	return walk(st, above)
+	return walk(st)
 }
 
 // unusedArgs warns of --build-args that no ARG asked for, as docker does.
 func (p *plan) unusedArgs() []string {
+	used := map[string]bool{}
+	for _, in := range p.file.Commands {
+		if c, ok := in.Command.(*dockerfile.Arg); ok {
+			for _, arg := range c.Args {
+				used[arg.Name] = true
+			}
+		}
+	}
 	var unused []string
 	for name := range p.o.Args {
-		if !p.used(name) && !predefined(name) {
+		if !used[name] && !predefined(name) {
 			unused = append(unused, name)
 		}
 	}
@@ -286,18 +306,4 @@ func (p *plan) unusedArgs() []string {
 	}
 	slices.Sort(unused)
 	return []string{"no ARG took these build arguments: " + strings.Join(unused, ", ")}
-}
-
-// used says whether any ARG of the file has the name.
-func (p *plan) used(name string) bool {
-	for _, in := range p.file.Commands {
-		if c, ok := in.Command.(*dockerfile.Arg); ok {
-			for _, arg := range c.Args {
-				if arg.Name == name {
-					return true
-				}
-			}
-		}
-	}
-	return false
 }

@@ -105,9 +105,12 @@ func (c *chain) command(cmd *dockerfile.Run) (args []string, script *Mount) {
 		}
 		line = first.Text()
 	} else {
+		var all strings.Builder
+		all.WriteString(line)
 		for _, doc := range cmd.Heredocs {
-			line += "\n" + doc.Content + doc.Name
+			all.WriteString("\n" + doc.Content + doc.Name)
 		}
+		line = all.String()
 	}
 	return withShell(&c.b.config.Config, dockerfile.CommandLine{Words: []string{line}, Shell: true}), nil
 }
@@ -117,9 +120,8 @@ func (c *chain) command(cmd *dockerfile.Run) (args []string, script *Mount) {
 // the key.
 func (c *chain) environment(extra []string) (env, seen []string) {
 	env = slices.Clone(c.b.config.Config.Env)
-	vars := scope{env: env}
 	for _, name := range slices.Sorted(maps.Keys(c.b.args)) {
-		if _, ok := vars.value(name); !ok {
+		if _, ok := c.b.variables()[name]; !ok {
 			env = append(env, name+"="+c.b.args[name])
 		}
 	}

@@ -1,9 +1,13 @@
 package build
 
 import (
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
+	"unicode/utf8"
 
 	"github.com/moby/buildkit/frontend/dockerfile/shell"
 
@@ -17,31 +21,64 @@ import (
 type scope struct {
 	escape rune
 	env    []string          // NAME=VALUE, the config's own
+	names  map[string]int    // where they stand in env
 	args   map[string]string // declared, with a value
 	given  *int              // bytes of values that were put in
+	work   *atomic.Int64     // what patterns cost, of the whole build
+
+	// Of the word that is read:
+	lexing  dockerfile.Lexing
+	taken   int  // as given
+	notText bool // a pattern would be of bytes that are no text
 }
 
 // maxGiven bounds what a stage's variables expand to: with ARG A=$B$B and
 // ARG B=$A$A sixty lines would be more than any memory.
 const maxGiven = 16 << 20
 
-var errExpands = hint.Errorf("do some of them repeat each other, as ARG A=$B$B does?",
-	"the stage's variables expand to more than %d MiB", maxGiven>>20)
+// maxWork bounds what looking for patterns costs a build, about in tens of
+// nanoseconds: lengths of patterns times lengths of the values they are for.
+// What ${x//a/b} makes of a value is no longer than that either. Words in ${} of
+// words are in it too, as the lexer copies them at each level.
+const (
+	maxWork     = 1 << 28
+	matchCost   = 64  // of each match and each value, whatever the pattern
+	patternCost = 256 // of each character, to make an expression of it
+)
 
-// Get and Keys make it a shell.EnvGetter.
+var (
+	errExpands = hint.Errorf("do some of them repeat each other, as ARG A=$B$B does?",
+		"the stage's variables expand to more than %d MiB", maxGiven>>20)
+	errWork = hint.Errorf("patterns (${x//a/b}) of long values, and ${} inside of each other, are better done by a command in RUN",
+		"expanding the variables is too much work")
+	errNotText = errors.New("a variable in a pattern has bytes that are not text")
+)
+
+// Get and Keys make it a shell.EnvGetter. Nothing in it can end the lexer's
+// work: past a bound it goes on with empty values, and whoever asked for the
+// word gets the error.
 func (s *scope) Get(name string) (string, bool) {
 	value, ok := s.value(name)
-	if *s.given += len(value); *s.given > maxGiven {
-		value = "" // whoever asked for a word gets errExpands
+	*s.given += len(value)
+	if s.lexing.Pattern > 0 {
+		pattern := s.lexing.Pattern
+		if s.lexing.Varies {
+			pattern += s.taken
+		}
+		s.work.Add(int64(pattern+matchCost) * int64(len(value)+matchCost))
+		s.notText = s.notText || s.lexing.Varies && !isText(value)
+	}
+	s.taken += len(value)
+	if s.over() != nil {
+		value = ""
 	}
 	return value, ok
 }
 
 func (s *scope) value(name string) (string, bool) {
-	for _, entry := range slices.Backward(s.env) {
-		if n, value, _ := strings.Cut(entry, "="); n == name {
-			return value, true
-		}
+	if i, ok := s.names[name]; ok {
+		_, value, _ := strings.Cut(s.env[i], "=")
+		return value, true
 	}
 	value, ok := s.args[name]
 	return value, ok
@@ -49,15 +86,7 @@ func (s *scope) value(name string) (string, bool) {
 
 // Keys are the names of all variables.
 func (s *scope) Keys() []string {
-	var keys []string
-	for _, entry := range s.env {
-		name, _, _ := strings.Cut(entry, "=")
-		keys = append(keys, name)
-	}
-	for name := range s.args {
-		keys = append(keys, name)
-	}
-	return keys
+	return slices.AppendSeq(slices.Collect(maps.Keys(s.names)), maps.Keys(s.args))
 }
 
 // word expands variables and takes quotes and escapes away.
@@ -65,19 +94,25 @@ func (s *scope) word(text string) (string, error) {
 	if !strings.ContainsAny(text, "$'\"\\`") {
 		return text, nil
 	}
+	if err := s.measure(text, s.escape, false); err != nil {
+		return "", err
+	}
 	out, _, err := shell.NewLex(s.escape).ProcessWord(text, s)
 	if err != nil && strings.Count(text, "${") > strings.Count(text, "}") {
 		err = fmt.Errorf("a ${ in %s has no }", text)
 	}
-	return out, s.check(err)
+	return out, s.check(out, err)
 }
 
 // words is word for a list of which one may become several.
 func (s *scope) words(texts []string) ([]string, error) {
 	var all []string
 	for _, text := range texts {
+		if err := s.measure(text, s.escape, false); err != nil {
+			return nil, err
+		}
 		words, err := shell.NewLex(s.escape).ProcessWords(text, s)
-		if err = s.check(err); err != nil {
+		if err = s.check("", err); err != nil {
 			return nil, err
 		}
 		all = append(all, words...)
@@ -87,30 +122,51 @@ func (s *scope) words(texts []string) ([]string, error) {
 
 // document expands a heredoc, whose quotes stay.
 func (s *scope) document(text string) (string, error) {
+	if err := s.measure(text, '\\', true); err != nil {
+		return "", err
+	}
 	lex := shell.NewLex('\\')
 	lex.SkipProcessQuotes = true
 	out, _, err := lex.ProcessWord(text, s)
-	return out, s.check(err)
+	return out, s.check(out, err)
 }
 
-func (s *scope) check(err error) error {
-	if *s.given > maxGiven {
+// measure refuses what the lexer shouldn't see, and begins a word.
+func (s *scope) measure(text string, escape rune, raw bool) (err error) {
+	s.taken, s.notText = 0, false
+	if s.lexing, err = dockerfile.MeasureWord(text, escape, raw); err != nil {
+		return err
+	}
+	s.work.Add(int64(s.lexing.Patterns)*patternCost + int64(max(s.lexing.Depth-1, 0))*int64(len(text)))
+	return s.over()
+}
+
+func (s *scope) check(out string, err error) error {
+	switch over := s.over(); {
+	case over != nil:
+		return over
+	case len(out) > maxGiven:
 		return errExpands
 	}
 	return err
 }
 
-// set puts a variable into a list of NAME=VALUE, in its old place.
-func set(env []string, name, value string) []string {
-	for i, entry := range env {
-		if n, _, _ := strings.Cut(entry, "="); n == name {
-			env = slices.Clone(env)
-			env[i] = name + "=" + value
-			return env
-		}
+// over is the bound that was passed.
+func (s *scope) over() error {
+	switch {
+	case *s.given > maxGiven:
+		return errExpands
+	case s.work.Load() > maxWork:
+		return errWork
+	case s.notText:
+		return errNotText
 	}
-	return append(slices.Clip(env), name+"="+value)
+	return nil
 }
+
+// isText says whether text/scanner takes it, which the packages that read
+// patterns use: it tells standard error of what it doesn't take.
+func isText(s string) bool { return utf8.ValidString(s) && !strings.Contains(s, "\x00") }
 
 // platformArgs are the arguments that are there without being declared before
 // the first FROM, and need no value where a stage declares them.

@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -28,6 +28,9 @@ type solver struct {
 	stages map[*stage]*promise[*built]
 	bases  map[string]*promise[Base]
 	keys   map[string]*promise[State] // steps under way or done, by key
+	work   atomic.Int64               // see scope
+	ports  atomic.Int64               // that EXPOSE named
+	copied atomic.Int64               // see built
 	done   []solvedStep
 	// caches are of other workers; warnings are about them.
 	caches   []*RemoteCache
@@ -73,25 +76,6 @@ func once[K comparable, T any](ctx context.Context, mu *sync.Mutex, all map[K]*p
 	}
 }
 
-// built is a stage so far: its files, and what the image of it would be.
-type built struct {
-	state   State
-	base    *Base // nil: scratch
-	config  images.ImageConfig
-	history []images.History
-	args    map[string]string // the ARGs that have a value
-	cmdSet  bool              // a CMD stands in this stage
-}
-
-// clone is a copy for a stage that goes on from here.
-func (b *built) clone() *built {
-	c := *b
-	c.config.Config = cloneConfig(b.config.Config)
-	c.history = slices.Clip(b.history)
-	c.cmdSet = false // args stay: a stage inherits those of the one it is based on
-	return &c
-}
-
 // solve builds the target. All stages that it needs begin at once, and wait for
 // each other where one copies from another.
 func (s *solver) solve(ctx context.Context) (*built, error) {
@@ -115,11 +99,13 @@ func (s *solver) solve(ctx context.Context) (*built, error) {
 // closure is the target and all that it needs, what is needed first.
 func (p *plan) closure() []*stage {
 	var order []*stage
+	seen := map[*stage]bool{}
 	var visit func(*stage)
 	visit = func(st *stage) {
-		if slices.Contains(order, st) {
+		if seen[st] {
 			return
 		}
+		seen[st] = true
 		for _, other := range p.needs(st) {
 			visit(other)
 		}
@@ -186,9 +172,14 @@ func (s *solver) buildStage(ctx context.Context, st *stage) (*built, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		if err := c.do(ctx, in); err != nil {
+		err := c.do(ctx, in)
+		if err == nil && s.copied.Add(int64(b.copied)) > mostCopied {
+			err = errCopied
+		}
+		if err != nil {
 			return nil, c.failure(ctx, in, err)
 		}
+		b.copied = 0
 	}
 	return b, nil
 }
@@ -210,7 +201,7 @@ func (s *solver) begins(ctx context.Context, st *stage) (*built, error) {
 		b := &built{args: map[string]string{}}
 		platform, _ := images.ParsePlatform(s.platformOf(st))
 		b.config = images.ImageConfig{OS: platform.OS, Architecture: platform.Architecture, Variant: platform.Variant}
-		b.config.Config.Env = []string{defaultPath}
+		b.setEnv("PATH", defaultPath)
 		b.config.Config.WorkingDir = "/"
 		return b, nil
 	}
@@ -220,14 +211,13 @@ func (s *solver) begins(ctx context.Context, st *stage) (*built, error) {
 	}
 	b := &built{state: base.State, base: &base, args: map[string]string{}}
 	b.config = *base.Config
-	b.config.Config = cloneConfig(base.Config.Config)
-	if !slices.ContainsFunc(b.config.Config.Env, func(e string) bool { return strings.HasPrefix(e, "PATH=") }) {
-		b.config.Config.Env = append(b.config.Config.Env, defaultPath)
+	if _, ok := b.variables()["PATH"]; !ok {
+		b.setEnv("PATH", defaultPath)
 	}
 	return b, nil
 }
 
-const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // image gets an image once, however many stages begin with it.
 func (s *solver) image(ctx context.Context, ref, platform string) (Base, error) {

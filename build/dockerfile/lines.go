@@ -18,6 +18,9 @@ type piece struct{ at, line, column int }
 // maxSize bounds a Dockerfile; docker's own limit is a line of 64 KiB.
 const maxSize = 16 << 20
 
+// mostInstructions is more than anybody wrote.
+const mostInstructions = 100_000
+
 var (
 	errUnterminated = errors.New("unterminated heredoc")
 	errNotText      = errors.New("not UTF-8 text")
@@ -50,6 +53,9 @@ func Parse(name string, data []byte) (*File, error) {
 		next = after
 		if in == nil {
 			continue
+		}
+		if len(f.Commands) == mostInstructions {
+			return nil, in.faultf(0, "more than %d instructions", mostInstructions)
 		}
 		if err := in.parse(); err != nil {
 			return nil, err
@@ -175,6 +181,9 @@ func (f *File) heredocs(in *Instruction, i int) (int, error) {
 	if !in.mayHaveHeredocs() || !strings.Contains(in.rest, "<<") {
 		return i, nil
 	}
+	if _, err := MeasureWord(in.rest, '\\', false); err != nil {
+		return 0, in.Fault("${", err)
+	}
 	lex := shell.NewLex('\\')
 	lex.RawQuotes, lex.RawEscapes, lex.SkipUnsetEnv = true, true, true
 	// A line that isn't the shell's grammar has none, as with docker.
@@ -232,6 +241,9 @@ func heredocWord(w string) (Heredoc, bool) {
 	w, chomp := strings.CutPrefix(w, "-")
 	w = strings.TrimSpace(w)
 	if w == "" || strings.Contains(w, "<") {
+		return Heredoc{}, false
+	}
+	if _, err := MeasureWord(w, '\\', false); err != nil {
 		return Heredoc{}, false
 	}
 	lex := shell.NewLex('\\')

@@ -437,9 +437,10 @@ func (in *Instruction) onbuild() (Command, error) {
 	if err := inner.parse(); err != nil {
 		return nil, err
 	}
-	text := in.rest
+	var text strings.Builder
+	text.WriteString(in.rest)
 	for _, doc := range in.heredocs {
-		text += "\n" + doc.Content + doc.Name
+		text.WriteString("\n" + doc.Content + doc.Name)
 	}
-	return &Onbuild{text}, nil
+	return &Onbuild{text.String()}, nil
 }
