@@ -79,7 +79,7 @@ type Secret struct {
 	Env  string
 }
 
-func (s Secret) read() ([]byte, error) {
+func (s Secret) read(ctx context.Context) ([]byte, error) {
 	if s.Env != "" {
 		value, ok := os.LookupEnv(s.Env)
 		if !ok {
@@ -87,7 +87,9 @@ func (s Secret) read() ([]byte, error) {
 		}
 		return []byte(value), nil
 	}
-	return os.ReadFile(s.Path)
+	f := patientFile(ctx, s.Path)
+	defer f.Close()
+	return io.ReadAll(f)
 }
 
 // Output is a form that is not an image of the store.

@@ -44,10 +44,16 @@ func (c *chain) copy(ctx context.Context, in *dockerfile.Instruction, cmd *docke
 	if copied.Dest == "" {
 		return fmt.Errorf("the destination %s is empty", cmd.Dest)
 	}
-	for i, text := range copied.Exclude {
-		if copied.Exclude[i], err = vars.word(text); err != nil {
-			return err
+	copied.Exclude = nil
+	for _, text := range cmd.Exclude {
+		pattern, err := vars.word(text)
+		if err == nil && !isText(pattern) {
+			err = errors.New("not UTF-8 text")
 		}
+		if err != nil {
+			return in.Fault("--exclude", fmt.Errorf("--exclude=%s: %w", text, err))
+		}
+		copied.Exclude = append(copied.Exclude, pattern)
 	}
 	common := CopySpec{
 		Dest: c.absolute(copied.Dest), ToDir: copied.Dest == "." || strings.HasSuffix(copied.Dest, "/") || strings.HasSuffix(copied.Dest, "/."),

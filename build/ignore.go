@@ -1,8 +1,10 @@
 package build
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -28,13 +30,13 @@ func (src *source) ignore(o Source, local bool) (Filter, error) {
 	case o.File == "-":
 		err = fs.ErrNotExist
 	case local && o.File != "":
-		f, err = os.Open(name)
+		f, err = regular(os.OpenFile, name)
 	default:
-		f, err = root.Open(name)
+		f, err = regular(root.OpenFile, name)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		name = ".dockerignore"
-		f, err = root.Open(name)
+		f, err = regular(root.OpenFile, name)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -43,7 +45,14 @@ func (src *source) ignore(o Source, local bool) (Filter, error) {
 		return nil, err
 	}
 	defer f.Close()
-	patterns, err := ignorefile.ReadAll(f)
+	data, err := io.ReadAll(f)
+	if err == nil {
+		err = checkPatterns(name, data)
+	}
+	if err != nil {
+		return nil, err
+	}
+	patterns, err := ignorefile.ReadAll(bytes.NewReader(data))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
@@ -52,6 +61,17 @@ func (src *source) ignore(o Source, local bool) (Filter, error) {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	return filter, nil
+}
+
+// checkPatterns finds the line that is no text.
+func checkPatterns(name string, data []byte) error {
+	n := 0
+	for line := range bytes.Lines(data) {
+		if n++; !isText(string(line)) {
+			return fmt.Errorf("%s:%d: not UTF-8 text", name, n)
+		}
+	}
+	return nil
 }
 
 // ignoring makes a filter of patterns.

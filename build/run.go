@@ -188,7 +188,7 @@ func (c *chain) mounts(ctx context.Context, in *dockerfile.Instruction, cmd *doc
 		case MountCache:
 			shown, err = c.cache(ctx, &out, m)
 		case MountSecret:
-			out, env, err = c.secret(out, m, env)
+			out, env, err = c.secret(ctx, out, m, env)
 		case MountSSH:
 			out, env, err = c.agent(out, m, env, agents)
 			agents++
@@ -313,7 +313,7 @@ func (c *chain) cache(ctx context.Context, out *Mount, m dockerfile.Mount) (key 
 
 // secret finds a secret by its id. One that isn't given is no error unless it
 // is required.
-func (c *chain) secret(out Mount, m dockerfile.Mount, env []string) (Mount, []string, error) {
+func (c *chain) secret(ctx context.Context, out Mount, m dockerfile.Mount, env []string) (Mount, []string, error) {
 	id := m.ID
 	if id == "" {
 		id = m.Source
@@ -330,7 +330,7 @@ func (c *chain) secret(out Mount, m dockerfile.Mount, env []string) (Mount, []st
 		out.Target = ""
 		return out, env, nil
 	}
-	data, err := given.read()
+	data, err := given.read(ctx)
 	if err != nil {
 		return out, env, fmt.Errorf("secret %s: %w", id, err)
 	}

@@ -67,7 +67,7 @@ func (s *solver) load(ctx context.Context) (*source, error) {
 	}
 	if err == nil && src.data == nil {
 		step := s.begin("[internal] load build definition from Dockerfile")
-		err = src.dockerfile(o, local)
+		err = src.dockerfile(ctx, o, local)
 		step.end(ctx, err)
 	}
 	if err == nil && src.dir == "" { // a Dockerfile alone
@@ -95,19 +95,21 @@ func localDir(dir string) (string, error) {
 }
 
 // dockerfile reads the Dockerfile.
-func (src *source) dockerfile(o Source, local bool) (err error) {
+func (src *source) dockerfile(ctx context.Context, o Source, local bool) error {
 	if o.File == "-" {
 		src.name = "Dockerfile"
-		if o.Stdin == nil {
-			return errors.New("there is no standard input")
+		in, err := given(ctx, o.Stdin)
+		if err != nil {
+			return err
 		}
-		src.data, err = readLimited(o.Stdin)
+		src.data, err = readLimited(in)
 		return err
 	}
 	if local && o.File != "" {
 		// Named by the caller: as seen from the caller's directory.
 		src.name = o.File
-		src.data, err = readFile(o.File)
+		var err error
+		src.data, err = readLimited(patientFile(ctx, o.File))
 		if errors.Is(err, fs.ErrNotExist) {
 			if _, there := os.Stat(filepath.Join(src.dir, o.File)); there == nil {
 				err = hint.Wrap(err, "-f is relative to this directory, not to the context: -f "+filepath.Join(o.Context, o.File))
@@ -124,10 +126,10 @@ func (src *source) dockerfile(o Source, local bool) (err error) {
 		return err
 	}
 	defer root.Close()
-	f, err := root.Open(name)
+	f, err := regular(root.OpenFile, name)
 	if errors.Is(err, fs.ErrNotExist) && o.File == "" {
 		name = strings.ToLower(name) // docker takes this too
-		f, err = root.Open(name)
+		f, err = regular(root.OpenFile, name)
 	}
 	if errors.Is(err, fs.ErrNotExist) && o.File == "" {
 		return hint.Errorf("-f FILE names it, -f - reads it from standard input", "no Dockerfile in the context %s", o.Context)
@@ -135,25 +137,17 @@ func (src *source) dockerfile(o Source, local bool) (err error) {
 	if err != nil {
 		return fmt.Errorf("%s of the context: %w", name, err)
 	}
-	defer f.Close()
 	src.name = name
 	src.data, err = readLimited(f)
 	return err
 }
 
-func readFile(name string) ([]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return readLimited(f)
-}
-
 // mostDockerfile is more than anybody wrote.
 const mostDockerfile = 16 << 20
 
-func readLimited(r io.Reader) ([]byte, error) {
+// readLimited reads all of a Dockerfile, and closes it.
+func readLimited(r io.ReadCloser) ([]byte, error) {
+	defer r.Close()
 	data, err := io.ReadAll(io.LimitReader(r, mostDockerfile+1))
 	if err == nil && len(data) > mostDockerfile {
 		err = fmt.Errorf("a Dockerfile of more than %d MiB", mostDockerfile>>20)

@@ -25,10 +25,12 @@ import (
 // fromStdin reads a tar archive as the context, or, of what is none, a
 // Dockerfile without a context, as docker does.
 func (src *source) fromStdin(ctx context.Context, o Source, dir string) error {
-	if o.Stdin == nil {
-		return errors.New("there is no standard input")
+	in, err := given(ctx, o.Stdin)
+	if err != nil {
+		return err
 	}
-	return src.fromStream(ctx, o.Stdin, "standard input", o.File, dir)
+	defer in.Close()
+	return src.fromStream(ctx, in, "standard input", o.File, dir)
 }
 
 // fromURL is fromStdin of a file that is fetched.
@@ -56,7 +58,7 @@ func (src *source) fromStream(ctx context.Context, stream io.Reader, from, file,
 			return hint.Errorf("-f names a file in the archive", "%s is no tar archive", from)
 		}
 		src.name = "Dockerfile"
-		src.data, err = readLimited(plain)
+		src.data, err = readLimited(io.NopCloser(plain))
 		if err == nil && len(src.data) == 0 {
 			err = fmt.Errorf("%s is empty", from)
 		}
@@ -121,7 +123,7 @@ func unpackContext(ctx context.Context, r io.Reader, dir string) error {
 		return err
 	}
 	defer root.Close()
-	tr := tar.NewReader(r)
+	tr := tar.NewReader(until(ctx, r))
 	var dirs []*tar.Header
 	for {
 		h, err := tr.Next()
@@ -129,9 +131,6 @@ func unpackContext(ctx context.Context, r io.Reader, dir string) error {
 			break
 		}
 		if err != nil {
-			return err
-		}
-		if err := ctx.Err(); err != nil {
 			return err
 		}
 		name := path.Clean(strings.TrimLeft(h.Name, "/"))
