@@ -207,7 +207,20 @@ func (k *keeper) reported() error {
 	if err != nil || !failed {
 		return nil //nolint:nilerr // then it came as far as its program
 	}
-	return explain(k.program.Error(rep), k.launch.Command())
+	return k.explainStep(k.program.Error(rep))
+}
+
+// explainStep is explain in the words of a Dockerfile.
+func (k *keeper) explainStep(e *raw.Error) error {
+	command := k.launch.Command()
+	err := explain(e, command)
+	switch {
+	case hint.Code(err) != hint.ExitNotFound || !errors.Is(e.Errno, unix.ENOENT):
+		return err
+	case command == "/bin/sh":
+		return hint.Wrap(err, `the stage has no /bin/sh: use the JSON form, RUN ["COMMAND"], or name its shell by SHELL`)
+	}
+	return hint.Wrap(err, "is it in the stage? see the RUN, and the SHELL before it")
 }
 
 // explain finds out why pid 1 could not be let go.
@@ -224,7 +237,7 @@ func (k *keeper) explain(ctx context.Context, cause error) error {
 		if errors.Is(err.Errno, unix.ECANCELED) {
 			return cause
 		}
-		return explain(err, k.launch.Command())
+		return k.explainStep(err)
 	}
 	return cause
 }
