@@ -57,7 +57,7 @@ func (st *step) tell(e Event) {
 
 // Write is the output of the step's command.
 func (st *step) Write(p []byte) (int, error) {
-	st.tail.add(p)
+	_, _ = st.tail.Write(p)
 	st.tell(Event{Kind: Wrote, Text: string(p)})
 	return len(p), nil
 }
@@ -68,9 +68,10 @@ const tailSize = 8 << 10
 // tail is the end of an output.
 type tail struct{ b []byte }
 
-func (t *tail) add(p []byte) {
+func (t *tail) Write(p []byte) (int, error) {
 	t.b = append(t.b, p...)
 	if over := len(t.b) - tailSize; over > tailSize {
 		t.b = append(t.b[:0], t.b[over:]...)
 	}
+	return len(p), nil
 }

@@ -66,13 +66,18 @@ func cloneGit(ctx context.Context, src gitSource, dir string, out io.Writer) (st
 		cmd := exec.CommandContext(ctx, git, append([]string{"-C", dir, "-c", "protocol.ext.allow=never"}, args...)...)
 		// Nobody is asked for a password in the middle of a build.
 		cmd.Env = append(gitEnvironment(), "GIT_TERMINAL_PROMPT=0", "LC_ALL=C")
-		cmd.Stdout, cmd.Stderr = out, out
+		var said tail
+		cmd.Stdout = io.MultiWriter(out, &said)
+		cmd.Stderr = cmd.Stdout
 		if err := cmd.Run(); err != nil {
 			var exit *exec.ExitError
-			if ctx.Err() == nil && errors.As(err, &exit) {
-				return hint.Errorf("what git said stands above", "git %s of %s: %w", args[0], redacted(repo), err)
+			switch last := said.lastLine(); {
+			case ctx.Err() != nil || !errors.As(err, &exit):
+				return err
+			case last != "":
+				return fmt.Errorf("git %s of %s: %s", args[0], redacted(repo), redacted(last))
 			}
-			return err
+			return fmt.Errorf("git %s of %s: %w", args[0], redacted(repo), err)
 		}
 		return nil
 	}

@@ -336,7 +336,7 @@ func TestGitContext(t *testing.T) {
 			t.Errorf("%s: %q, %v", fragment, files, err)
 		}
 	}
-	for fragment, want := range map[string]string{"#none": "git fetch", "#:none": "the repository has no directory none", "#--upload-pack=x": "no git reference", "#:../..": "directory"} {
+	for fragment, want := range map[string]string{"#none": "git fetch of file://" + repo + ": fatal: couldn't find remote ref none", "#:none": "the repository has no directory none", "#--upload-pack=x": "no git reference", "#:../..": "directory"} {
 		f := newFake()
 		_, err := f.try(t, "", nil, func(o *Options) { o.Source = Source{Context: "file://" + repo + fragment} })
 		if err == nil || !strings.Contains(err.Error(), want) {
