@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"nook/internal/hint"
+	"nook/internal/nearest"
 )
 
 // flagSet is the flags of one instruction: the allowed ones, and what came.
@@ -90,44 +91,8 @@ func (s flagSet) unknown(name string) error {
 		known = append(known, k)
 	}
 	err := fmt.Errorf("unknown flag of %s: --%s", s.in.Keyword, name)
-	if like := nearest(name, known); like != "" {
+	if like := nearest.Word(name, known); like != "" {
 		return hint.Wrap(err, "did you mean --"+like+"?")
 	}
 	return err
-}
-
-// nearest is the known word that differs from s in the fewest letters, "" when
-// none is near.
-func nearest(s string, known []string) string {
-	best, least := "", 3
-	for _, k := range known {
-		if d := distance(s, k); d < least || d == least && k < best {
-			best, least = k, d
-		}
-	}
-	return best
-}
-
-// distance is Levenshtein's, with two letters that changed places as one step.
-func distance(a, b string) int {
-	before, above := make([]int, len(b)+1), make([]int, len(b)+1)
-	for j := range above {
-		above[j] = j
-	}
-	for i := range len(a) {
-		row := make([]int, len(b)+1)
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := above[j]
-			if a[i] != b[j] {
-				cost++
-			}
-			row[j+1] = min(cost, row[j]+1, above[j+1]+1)
-			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
-				row[j+1] = min(row[j+1], before[j-1]+1)
-			}
-		}
-		before, above = above, row
-	}
-	return above[len(b)]
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/docker/go-units"
 
 	"nook/internal/hint"
+	"nook/internal/nearest"
 )
 
 // Mount is a --mount of RUN, read and expanded.
@@ -162,7 +163,7 @@ func (m *Mount) set(key, value string) (err error) {
 			"type", "from", "source", "target", "readonly", "readwrite", "id", "sharing", "required",
 			"size", "mode", "uid", "gid", "env",
 		}
-		if like := nearest(key, known); like != "" {
+		if like := nearest.Word(key, known); like != "" {
 			return hint.Wrap(err, "did you mean "+like+"?")
 		}
 		return err

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"nook/internal/hint"
+	"nook/internal/nearest"
 )
 
 // keywords are all instructions.
@@ -57,7 +58,7 @@ func (in *Instruction) parse() (err error) {
 		in.Command, err = in.onbuild()
 	default:
 		advice := "the instructions are " + strings.Join(keywords(), ", ")
-		if like := nearest(in.Keyword, keywords()); like != "" {
+		if like := nearest.Word(in.Keyword, keywords()); like != "" {
 			advice = "did you mean " + like + "?"
 		}
 		return in.fault(0, hint.Errorf(advice, "unknown instruction: %s", in.Keyword))

@@ -5,6 +5,9 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"nook/internal/hint"
+	"nook/internal/nearest"
 )
 
 // option is a flag of a verb, or of nook itself.
@@ -89,7 +92,11 @@ func (g grammar) long(p *parsed, flag string, rest []string) ([]string, error) {
 	o, ok := g.find(name)
 	switch {
 	case !ok:
-		return nil, fmt.Errorf("unknown flag: --%s", name)
+		err := fmt.Errorf("unknown flag: --%s", name)
+		if like := nearest.Word(name, g.names()); like != "" {
+			return nil, hint.Wrap(err, "did you mean --"+like+"?")
+		}
+		return nil, err
 	case joined:
 	case o.value == "":
 		value = "true"
@@ -152,6 +159,18 @@ func (g grammar) find(name string) (option, bool) {
 		}
 	}
 	return option{}, false
+}
+
+// names are the long ones.
+func (g grammar) names() []string {
+	var all []string
+	for _, o := range g.options {
+		all = append(all, o.name)
+		if o.also != "" {
+			all = append(all, o.also)
+		}
+	}
+	return all
 }
 
 func (g grammar) findShort(letter string) (option, bool) {

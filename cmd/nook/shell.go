@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -136,7 +137,7 @@ func globals() []option {
 func (s *shell) command(args []string) error {
 	global, err := grammar{options: globals(), verbatim: true}.rewrite(args)
 	if err != nil {
-		return hint.Wrap(err, "see nook --help")
+		return hint.Wrap(err, cmp.Or(hint.Of(err), "see nook --help"))
 	}
 	words := global.args
 	if global.help || len(words) == 0 && len(global.flags) == 0 {
@@ -177,10 +178,7 @@ func advice(err error, name, flagHint string) string {
 			return fmt.Sprintf("--%s stands before the command: nook --%s … %s", o.name, o.name, name)
 		}
 	}
-	if flagHint != "" {
-		return flagHint
-	}
-	return fmt.Sprintf("see nook %s --help", name)
+	return cmp.Or(hint.Of(err), flagHint, "see nook "+name+" --help")
 }
 
 // app is urfave/cli's application with the one command v: the set-up of each
