@@ -54,8 +54,10 @@ func buildOptions() []option {
 		{name: "cache-from", value: "list", usage: `Cache of other machines to use (format: "NAME" or "type=registry,ref=NAME")`},
 		{name: "cache-to", value: "list", usage: `Where to write the cache to (format: "NAME" or "type=registry,ref=NAME[,mode=min|max]")`},
 		{name: "file", short: "f", value: "string", usage: `Name of the Dockerfile, or "-" (default: "PATH/Dockerfile")`},
+		{name: "force-rm", usage: "Leave no container behind when a step fails: always so"},
 		{name: "iidfile", value: "string", usage: "Write the image ID to a file"},
 		{name: "label", value: "list", usage: "Set metadata for an image"},
+		{name: "load", usage: "Put the image among this host's images: always so, without --output"},
 		{name: "network", value: "string", usage: `Network of the "RUN" instructions: host (the default) or none`},
 		{name: "no-cache", usage: "Do not use cache when building the image"},
 		{name: "no-cache-filter", value: "list", usage: "Do not cache specified stages"},
@@ -63,7 +65,9 @@ func buildOptions() []option {
 		{name: "platform", value: "list", usage: "Set target platform for build (one)"},
 		{name: "progress", value: "string", usage: "Set type of progress output (auto, plain, tty, quiet)"},
 		{name: "pull", usage: "Always attempt to pull all referenced images"},
+		{name: "push", usage: "Refused: nook push NAME sends an image"},
 		{name: "quiet", short: "q", usage: "Suppress the build output and print image ID on success"},
+		{name: "rm", usage: "Leave no container behind: always so"},
 		{name: "secret", value: "list", usage: `Secret to expose to the build (format: "id=mysecret[,src=/local/secret|,env=NAME]")`},
 		{name: "shm-size", value: "bytes", usage: "Size of /dev/shm of the build's containers"},
 		{name: "squash", usage: "Squash newly built layers into a single new layer"},
@@ -87,13 +91,16 @@ func (s *shell) build(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := alwaysSo(c, out); err != nil {
+		return err
+	}
 	return work(c.Context, func(ctx context.Context) error {
 		nook, err := s.engine(ctx, c)
 		if err != nil {
 			return err
 		}
 		var result build.Result
-		err = s.toOutput(out, func(to *build.Output) error {
+		err = s.toOutput(ctx, out, func(to *build.Output) error {
 			o.Output = to
 			o.Event = view.event
 			result, err = nook.Build(ctx, o)
@@ -102,7 +109,7 @@ func (s *shell) build(c *cli.Context) error {
 		view.end(err)
 		if !view.quiet() {
 			for _, text := range result.Warnings {
-				fmt.Fprintf(s.stderr, "warning: %s\n", oneLine(text))
+				fmt.Fprintf(s.stderr, "warning: %s\n", oneLine(abridged(text)))
 			}
 		}
 		if err != nil {
@@ -110,6 +117,23 @@ func (s *shell) build(c *cli.Context) error {
 		}
 		return s.tellImage(c, result.Image, out)
 	})
+}
+
+// alwaysSo refuses what docker's flags ask for and a build of nook doesn't do.
+// Those it does anyway are true.
+func alwaysSo(c *cli.Context, out output) error {
+	for _, name := range []string{"rm", "force-rm", "load"} {
+		if c.IsSet(name) && !c.Bool(name) {
+			return fmt.Errorf("--%s=false is refused: it is always so", name)
+		}
+	}
+	switch {
+	case c.Bool("push"):
+		return hint.Errorf("nook push NAME sends it", "--push is refused: a build sends nothing")
+	case c.Bool("load") && out.kind != "":
+		return hint.Errorf("leave one out", "conflicting options: --load and --output")
+	}
+	return nil
 }
 
 // tellImage gives the id to those who asked for it.
@@ -136,7 +160,7 @@ func (s *shell) tellImage(c *cli.Context, img images.Image, out output) error {
 func (s *shell) buildFault(err error) error {
 	var step *build.StepError
 	if errors.As(err, &step) {
-		fmt.Fprintf(s.stderr, "------\n > %s:\n", oneLine(step.Step))
+		fmt.Fprintf(s.stderr, "------\n > %s:\n", oneLine(abridged(step.Step)))
 		if text := printableText(step.Output); text != "" {
 			fmt.Fprintln(s.stderr, text)
 		}
@@ -149,6 +173,7 @@ func (s *shell) buildFault(err error) error {
 	if step != nil && step.Enter != "" {
 		err = hint.Wrap(err, "nook run --rm -it "+shortID(step.Enter, false)+" sh enters the state before this step")
 	}
+	err = abridge(err)
 	var exit *build.ExitError
 	if errors.As(err, &exit) && exit.Code > 0 {
 		err = hint.WithCode(err, exit.Code)
@@ -433,7 +458,7 @@ func readOutput(text string) (output, error) {
 }
 
 // toOutput opens what the build writes to.
-func (s *shell) toOutput(out output, do func(*build.Output) error) error {
+func (s *shell) toOutput(ctx context.Context, out output, do func(*build.Output) error) error {
 	switch {
 	case out.kind == "":
 		return do(nil)
@@ -444,5 +469,5 @@ func (s *shell) toOutput(out output, do func(*build.Output) error) error {
 	case out.dest == "-":
 		return do(&build.Output{Type: out.kind, W: s.stdout})
 	}
-	return s.toFile(out.dest, func(w io.Writer) error { return do(&build.Output{Type: out.kind, W: w}) })
+	return s.toFile(ctx, out.dest, func(w io.Writer) error { return do(&build.Output{Type: out.kind, W: w}) })
 }

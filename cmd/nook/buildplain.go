@@ -86,7 +86,7 @@ func (p *plainView) line(n int, text string) {
 		if p.last != 0 {
 			fmt.Fprintln(p.w)
 		}
-		fmt.Fprintf(p.w, "#%d %s\n", n, oneLine(p.steps[n].name))
+		fmt.Fprintf(p.w, "#%d %s\n", n, oneLine(abridged(p.steps[n].name)))
 		p.last = n
 	}
 	if text != "" {
@@ -125,7 +125,7 @@ func (p *plainView) event(e build.Event) {
 	case build.Canceled:
 		p.line(e.Step, "CANCELED")
 	case build.Failed:
-		p.line(e.Step, "ERROR: "+oneLine(e.Err.Error()))
+		p.line(e.Step, "ERROR: "+oneLine(abridged(e.Err.Error())))
 	}
 }
 

@@ -66,7 +66,7 @@ func (s *screen) event(e build.Event) {
 		for len(s.steps) < e.Step {
 			s.steps = append(s.steps, nil)
 		}
-		s.steps[e.Step-1] = &screenStep{name: oneLine(e.Text), began: e.Time}
+		s.steps[e.Step-1] = &screenStep{name: oneLine(abridged(e.Text)), began: e.Time}
 		if s.stop == nil {
 			s.stop = s.after(progressEvery, s.tick)
 		}

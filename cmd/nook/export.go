@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
@@ -56,22 +57,25 @@ func (s *shell) export(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		return s.toFile(output, func(w io.Writer) error { return nook.Export(ctx, c.Args().First(), w) })
+		return s.toFile(ctx, output, func(w io.Writer) error { return nook.Export(ctx, c.Args().First(), w) })
 	})
 }
 
 // toFile writes a whole file, or, for "", standard output. A file that was
 // there stays as it was until the new one is complete.
-func (s *shell) toFile(name string, write func(io.Writer) error) error {
+func (s *shell) toFile(ctx context.Context, name string, write func(io.Writer) error) error {
 	if name == "" {
 		return write(s.stdout)
 	}
 	// What is no regular file is written to: /dev/null, a fifo.
 	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() {
-		f, err := os.OpenFile(name, os.O_WRONLY, 0)
+		f, err := openForWriting(ctx, name)
 		if err != nil {
 			return err
 		}
+		// A reader that stopped reading keeps nobody from ending.
+		stop := context.AfterFunc(ctx, func() { _ = f.SetWriteDeadline(time.Unix(1, 0)) })
+		defer stop()
 		return errors.Join(write(f), f.Close())
 	}
 	temporary, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
@@ -94,4 +98,28 @@ func (s *shell) toFile(name string, write func(io.Writer) error) error {
 		_ = os.Remove(temporary.Name())
 	}
 	return err
+}
+
+// openForWriting opens what is no regular file. A fifo waits for its reader, for
+// as long as ctx goes on.
+func openForWriting(ctx context.Context, name string) (*os.File, error) {
+	type opened struct {
+		f   *os.File
+		err error
+	}
+	done := make(chan opened)
+	go func() {
+		f, err := os.OpenFile(name, os.O_WRONLY, 0)
+		select {
+		case done <- opened{f, err}:
+		case <-ctx.Done():
+			f.Close()
+		}
+	}()
+	select {
+	case o := <-done:
+		return o.f, o.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }

@@ -34,6 +34,6 @@ func (s *shell) save(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		return s.toFile(output, func(w io.Writer) error { return nook.Save(ctx, w, c.Args().Slice()) })
+		return s.toFile(ctx, output, func(w io.Writer) error { return nook.Save(ctx, w, c.Args().Slice()) })
 	})
 }

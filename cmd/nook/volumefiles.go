@@ -35,7 +35,7 @@ func (s *shell) volumeExport(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		return s.toFile(output, func(w io.Writer) error { return nook.ExportVolume(ctx, c.Args().First(), w) })
+		return s.toFile(ctx, output, func(w io.Writer) error { return nook.ExportVolume(ctx, c.Args().First(), w) })
 	})
 }
 
