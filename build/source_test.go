@@ -15,13 +15,17 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
+	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
 	"golang.org/x/sys/unix"
 
+	"nook/images/layers"
 	"nook/internal/hint"
 	"nook/internal/testenv"
+	"nook/internal/testenv/testimage"
 )
 
 // walk is what a filter leaves of a tree, as a worker would walk it.
@@ -256,6 +260,9 @@ func TestBadContextFromStdin(t *testing.T) {
 		"dot dot":         {archive(t, "../a=x"), "it leads outside of the build context"},
 		"by a link":       {archive(t, "l->"+outside, "l/a=x"), "path escapes from parent"},
 		"hard link":       {archive(t, "l->"+outside, "h=>l/../../etc/passwd"), ""},
+		"a file .":        {archive(t, "Dockerfile=FROM base", ".=x"), `".": its name is that of the context itself, which is a directory`},
+		"a link to it":    {archive(t, "Dockerfile=FROM base", "./->x"), `its name is that of the context itself`},
+		"endless holes":   {append(testimage.Hole("hole", 1<<40), archive(t, "Dockerfile=FROM base\nCOPY hole /")...), `"hole": it unpacks to far more than it is: its sparse files are over 64 GiB long`},
 		"no Dockerfile":   {archive(t, "a=x"), "no Dockerfile in the context"},
 		"broken gzip":     {gzipped(t, archive(t, "a=x"))[:20], ""},
 		"xz":              {[]byte("\xfd7zXZ\x00 and more, no stream"), "the xz stream is damaged"},
@@ -273,6 +280,53 @@ func TestBadContextFromStdin(t *testing.T) {
 				t.Errorf("written outside: %v", left)
 			}
 		})
+	}
+}
+
+// Later entries take the places of earlier ones, as with tar; holes take no
+// room.
+func TestContextEntriesReplaceEachOther(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "context")
+	data := append(testimage.Hole("hole", 8<<20), archive(t,
+		"a=file", "a/", "a/b=in a", "c/d/e=deep", "c=file", "f=file", "f/g/h=below", "l->f", "l=no link", "d->f/g", "d/i=by a link", "k->none", "k/")...)
+	if err := unpackContext(t.Context(), bytes.NewReader(data), dir); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{
+		"a/b": "in a", "c": "file", "f/g/h": "below", "f/g/i": "by a link", "l": "no link", "hole": strings.Repeat("\x00", 8<<20),
+	} {
+		if got, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(got) != want {
+			t.Errorf("%s: got %.20q, %v", name, got, err)
+		}
+	}
+	if info, err := os.Lstat(filepath.Join(dir, "k")); err != nil || !info.IsDir() {
+		t.Errorf("k: %v, %v", info, err)
+	}
+	info, err := os.Stat(filepath.Join(dir, "hole"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st := info.Sys().(*syscall.Stat_t); st.Blocks > 64 {
+		t.Errorf("the hole takes %d blocks", st.Blocks)
+	}
+}
+
+func TestPackedContextIsNoBomb(t *testing.T) {
+	var head bytes.Buffer
+	w := tar.NewWriter(&head)
+	if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "zeros", Size: 3 << 30}); err != nil {
+		t.Fatal(err)
+	}
+	z, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer z.Close()
+	packed := z.EncodeAll(head.Bytes(), nil)
+	packed = append(packed, bytes.Repeat(z.EncodeAll(make([]byte, 1<<20), nil), 3<<10)...)
+	_, err = newFake().try(t, "", nil, func(o *Options) { o.Source = Source{Context: "-", Stdin: bytes.NewReader(packed)} })
+	if !errors.Is(err, layers.ErrBomb) || !strings.Contains(err.Error(), "1024 MiB came of") || !strings.Contains(hint.Of(err), "unpack it first") {
+		t.Errorf("got %v (%s)", err, hint.Of(err))
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"bufio"
 	"bytes"
-	"compress/bzip2"
 	"context"
 	"errors"
 	"fmt"
@@ -15,11 +14,11 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sys/unix"
 
+	"nook/images/layers"
 	"nook/internal/hint"
-	"nook/internal/unxz"
+	"nook/internal/treetar"
 )
 
 // fromStdin reads a tar archive as the context, or, of what is none, a
@@ -49,10 +48,12 @@ func (src *source) fromURL(ctx context.Context, o Source, temp string) error {
 
 // fromStream reads a context or Dockerfile; from is what messages call it.
 func (src *source) fromStream(ctx context.Context, stream io.Reader, from, file, dir string) error {
-	plain, err := unpacked(bufio.NewReaderSize(stream, 64<<10))
+	unpacked, done, err := layers.Unpacked(stream)
 	if err != nil {
 		return fmt.Errorf("context of %s: %w", from, err)
 	}
+	defer done()
+	plain := bufio.NewReaderSize(unpacked, 64<<10)
 	if head, _ := plain.Peek(512); !isTar(head) {
 		if file != "" {
 			return hint.Errorf("-f names a file in the archive", "%s is no tar archive", from)
@@ -69,34 +70,6 @@ func (src *source) fromStream(ctx context.Context, stream io.Reader, from, file,
 	}
 	src.dir = dir
 	return nil
-}
-
-// unpacked takes the compression off.
-func unpacked(r *bufio.Reader) (*bufio.Reader, error) {
-	head, _ := r.Peek(6)
-	switch {
-	case bytes.HasPrefix(head, []byte{0x1f, 0x8b}):
-		z, err := gzip.NewReader(r)
-		if err != nil {
-			return nil, err
-		}
-		return bufio.NewReaderSize(z, 64<<10), nil
-	case bytes.HasPrefix(head, []byte{0x28, 0xb5, 0x2f, 0xfd}):
-		z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1))
-		if err != nil {
-			return nil, err
-		}
-		return bufio.NewReaderSize(z, 64<<10), nil
-	case bytes.HasPrefix(head, []byte("BZh")):
-		return bufio.NewReaderSize(bzip2.NewReader(r), 64<<10), nil
-	case bytes.HasPrefix(head, []byte{0xfd, '7', 'z', 'X', 'Z', 0}):
-		x, err := unxz.NewReader(r)
-		if err != nil {
-			return nil, err
-		}
-		return bufio.NewReaderSize(x, 64<<10), nil
-	}
-	return r, nil
 }
 
 // isTar knows a tar header by its magic, or by its checksum's form.
@@ -124,7 +97,7 @@ func unpackContext(ctx context.Context, r io.Reader, dir string) error {
 	}
 	defer root.Close()
 	tr := tar.NewReader(until(ctx, r))
-	var dirs []*tar.Header
+	u := &unpacking{root: root, buf: make([]byte, 256<<10), dirs: map[string]fs.FileMode{}}
 	for {
 		h, err := tr.Next()
 		if err == io.EOF {
@@ -133,65 +106,135 @@ func unpackContext(ctx context.Context, r io.Reader, dir string) error {
 		if err != nil {
 			return err
 		}
-		name := path.Clean(strings.TrimLeft(h.Name, "/"))
-		if name == ".." || strings.HasPrefix(name, "../") {
-			return fmt.Errorf("%q: %w", h.Name, ErrOutside)
+		if err := ctx.Err(); err != nil {
+			return err
 		}
-		h.Name = name
-		if h.Typeflag == tar.TypeDir {
-			dirs = append(dirs, h)
-		}
-		if err := unpackOne(root, tr, h); err != nil {
+		if err := u.entry(ctx, h, tr); err != nil {
 			return fmt.Errorf("%q: %w", h.Name, err)
 		}
 	}
 	// A directory's mode may keep its own files from being written.
-	for _, h := range dirs {
-		if err := root.Chmod(h.Name, fs.FileMode(h.Mode)&0o777|0o700); err != nil {
+	for name, mode := range u.dirs {
+		if err := root.Chmod(name, mode&0o777|0o700); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func unpackOne(root *os.Root, r io.Reader, h *tar.Header) error {
-	if dir := path.Dir(h.Name); dir != "." {
-		if err := root.MkdirAll(dir, 0o755); err != nil {
+// unpacking is one unpackContext.
+type unpacking struct {
+	root  *os.Root
+	buf   []byte
+	holes treetar.Sparse
+	dirs  map[string]fs.FileMode
+}
+
+var errTop = errors.New("its name is that of the context itself, which is a directory")
+
+func (u *unpacking) entry(ctx context.Context, h *tar.Header, r io.Reader) error {
+	if h.Typeflag == tar.TypeXGlobalHeader {
+		return nil
+	}
+	name := path.Clean(strings.TrimLeft(h.Name, "/"))
+	switch {
+	case name == ".." || strings.HasPrefix(name, "../"):
+		return ErrOutside
+	case name == "." && h.Typeflag != tar.TypeDir:
+		return errTop
+	}
+	if err := u.mkdirAll(path.Dir(name)); err != nil {
+		return err
+	}
+	if h.Typeflag == tar.TypeDir {
+		if err := u.mkdirAll(name); err != nil {
+			return err
+		}
+		u.dirs[name] = fs.FileMode(h.Mode)
+		return nil
+	}
+	return u.leaf(ctx, name, h, r)
+}
+
+// mkdirAll makes the directories of a path. What was a file until now is
+// replaced, as tar does it; a symlink to a directory is followed.
+func (u *unpacking) mkdirAll(dir string) error {
+	if dir == "." {
+		return nil
+	}
+	err := u.root.MkdirAll(dir, 0o755)
+	if !errors.Is(err, fs.ErrExist) && !errors.Is(err, unix.ENOTDIR) {
+		return err
+	}
+	if err := u.mkdirAll(path.Dir(dir)); err != nil {
+		return err
+	}
+	if info, err := u.root.Lstat(dir); err == nil && !info.IsDir() {
+		if err := u.root.Remove(dir); err != nil {
 			return err
 		}
 	}
-	if h.Typeflag == tar.TypeDir {
-		return root.MkdirAll(h.Name, 0o755)
-	}
-	// A later entry of the same name replaces the earlier one.
-	if err := root.RemoveAll(h.Name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	return u.root.MkdirAll(dir, 0o755)
+}
+
+// leaf makes what is no directory.
+func (u *unpacking) leaf(ctx context.Context, name string, h *tar.Header, r io.Reader) error {
+	if err := u.clear(name); err != nil {
 		return err
 	}
 	switch h.Typeflag {
-	case tar.TypeReg:
-		mode := h.FileInfo().Mode()
-		f, err := root.OpenFile(h.Name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-		if err != nil {
+	case tar.TypeReg, tar.TypeGNUSparse:
+		if err := u.holes.Add(h); err != nil {
 			return err
 		}
-		if _, err := io.Copy(f, r); err != nil {
-			f.Close()
-			return err
-		}
-		if err := f.Chmod(mode.Perm() | mode&(fs.ModeSetuid|fs.ModeSetgid|fs.ModeSticky)); err != nil {
-			f.Close()
-			return err
-		}
-		if err := f.Close(); err != nil {
-			return err
-		}
-		return root.Chtimes(h.Name, h.ModTime, h.ModTime)
+		return u.file(ctx, name, h, r)
 	case tar.TypeSymlink:
-		return root.Symlink(h.Linkname, h.Name)
+		return u.root.Symlink(h.Linkname, name)
 	case tar.TypeLink:
-		return root.Link(path.Clean(strings.TrimLeft(h.Linkname, "/")), h.Name)
-	case tar.TypeXGlobalHeader:
-		return nil
+		return u.root.Link(path.Clean(strings.TrimLeft(h.Linkname, "/")), name)
 	}
 	return fmt.Errorf("a context has no files of type %q", h.Typeflag)
+}
+
+// clear makes room: a later entry of the same name replaces the earlier one.
+func (u *unpacking) clear(name string) error {
+	info, err := u.root.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		return u.root.Remove(name)
+	}
+	if err := u.root.RemoveAll(name); err != nil {
+		return err
+	}
+	for dir := range u.dirs {
+		if dir == name || strings.HasPrefix(dir, name+"/") {
+			delete(u.dirs, dir)
+		}
+	}
+	return nil
+}
+
+func (u *unpacking) file(ctx context.Context, name string, h *tar.Header, r io.Reader) (err error) {
+	f, err := u.root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if closed := f.Close(); err == nil {
+			err = closed
+		}
+		if err == nil {
+			err = u.root.Chtimes(name, h.ModTime, h.ModTime)
+		}
+	}()
+	if err := treetar.Fill(ctx, int(f.Fd()), h.Size, r, u.buf); err != nil {
+		return err
+	}
+	mode := h.FileInfo().Mode()
+	return f.Chmod(mode.Perm() | mode&(fs.ModeSetuid|fs.ModeSetgid|fs.ModeSticky))
 }

@@ -15,6 +15,7 @@ import (
 
 	"nook/images/layers"
 	"nook/internal/hint"
+	"nook/internal/treetar"
 )
 
 // archive is the files of an image archive by their names in it. The names
@@ -184,7 +185,7 @@ func (a *tarArchive) add(header *tar.Header, r io.Reader, stage *staging) error 
 	name := cleanName(header.Name)
 	switch header.Typeflag {
 	case tar.TypeReg:
-		if isSparse(header) {
+		if treetar.IsSparse(header) {
 			// A few bytes of it may stand for exabytes.
 			return hint.Errorf("write the archive without tar's --sparse",
 				"%q in the archive is a sparse file", shorten(name))
@@ -210,15 +211,6 @@ func (a *tarArchive) add(header *tar.Header, r io.Reader, stage *staging) error 
 		a.links[name] = cleanName(header.Linkname)
 	}
 	return nil
-}
-
-func isSparse(header *tar.Header) bool {
-	for key := range header.PAXRecords {
-		if strings.HasPrefix(key, "GNU.sparse.") {
-			return true
-		}
-	}
-	return false
 }
 
 func (a *tarArchive) forget(name string) {

@@ -94,7 +94,7 @@ func (l *Layer) own(d *dir, name string, a *attributes) {
 
 // file makes a regular file.
 func (l *Layer) file(ctx context.Context, d *dir, name string, h *tar.Header, content io.Reader) error {
-	if err := l.sparse(h); err != nil {
+	if err := l.holes.Add(h); err != nil {
 		return err
 	}
 	a, err := l.attributes(h)

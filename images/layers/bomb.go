@@ -1,13 +1,11 @@
 package layers
 
 import (
-	"archive/tar"
-	"errors"
-	"fmt"
+	"cmp"
 	"io"
-	"strings"
 
 	"nook/internal/hint"
+	"nook/internal/treetar"
 )
 
 // A few bytes can stand for any number: by packing, which makes a thousand
@@ -18,22 +16,30 @@ import (
 //     over bombRatio times as long as it was packed. Debian packs at 3 to 1, text
 //     at 10; a file of zeros alone comes over 200. What is packed once is never
 //     packed again, so one stream is all there is;
-//   - sparse files of over maxSparse bytes in a layer.
+//   - sparse files of over treetar.MaxSparse bytes in a layer.
 //
-// What isn't packed is as long as it is, and is let through.
+// What isn't packed is as long as it is, and is let through. The same holds for
+// the contexts and archives that a build takes. What nook itself packs is never
+// packed as tightly as that: see Packer.
 const (
 	bombRatio = 200
 	bombBytes = 1 << 30
-	maxSparse = 64 << 30
 )
 
 // ErrBomb says that a stream unpacks to far more than it is.
-var ErrBomb = errors.New("it unpacks to far more than it is")
+var ErrBomb = treetar.ErrBomb
+
+// What helps against ErrBomb.
+const (
+	trustImage   = "if you trust it all the same, bring it without packing: skopeo copy docker://IMAGE docker-archive:FILE, nook load -i FILE"
+	trustArchive = "if you trust it all the same, unpack it first: a tar archive that isn't packed is taken as it is"
+)
 
 // fuse counts what goes into a decoder and what comes out.
 type fuse struct {
 	in, out int64
-	floor   int64 // bombBytes, less in tests
+	floor   int64  // bombBytes, less in tests
+	advice  string // "" is that for images
 }
 
 // count is r with what is read of it counted.
@@ -56,22 +62,24 @@ func (f *fuse) grown(n int) error {
 	if f.out <= f.floor || f.out <= bombRatio*f.in {
 		return nil
 	}
-	return hint.Errorf("if you trust it all the same, bring it without packing: skopeo copy docker://IMAGE docker-archive:FILE, nook load -i FILE",
+	return hint.Errorf(cmp.Or(f.advice, trustImage),
 		"%w: %d MiB came of %d KiB, over %d to 1", ErrBomb, f.out>>20, f.in>>10, bombRatio)
 }
 
-// sparse counts the length of a sparse file, before anything of it is read.
-func (l *Layer) sparse(h *tar.Header) error {
-	is := h.Typeflag == tar.TypeGNUSparse
-	for record := range h.PAXRecords {
-		is = is || strings.HasPrefix(record, "GNU.sparse.")
+// guarded is a decoder that stops where the fuse does.
+type guarded struct {
+	r    io.Reader
+	kind Compression
+	f    *fuse
+}
+
+func (g *guarded) Read(p []byte) (int, error) {
+	n, err := g.r.Read(p)
+	if tooMuch := g.f.grown(n); tooMuch != nil {
+		err = tooMuch
 	}
-	if !is {
-		return nil
+	if err != nil && err != io.EOF { //nolint:errorlint // the decoders' plain end
+		err = packedError(g.kind, err)
 	}
-	if h.Size > maxSparse-l.holes {
-		return fmt.Errorf("%w: its sparse files are over %d GiB long", ErrBomb, maxSparse>>30)
-	}
-	l.holes += h.Size
-	return nil
+	return n, err
 }

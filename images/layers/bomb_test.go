@@ -4,13 +4,20 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/ulikunitz/xz"
+
 	"nook/internal/hint"
+	"nook/internal/testenv/testimage"
+	"nook/internal/treetar"
 )
 
 func TestDecompressRefusesABomb(t *testing.T) {
@@ -47,6 +54,61 @@ func TestDecompressRefusesABomb(t *testing.T) {
 		})
 	}
 }
+
+// A bomb of any packing that archives have is none as a context or for ADD.
+func TestArchivesHaveTheFuseToo(t *testing.T) {
+	const floor = 1 << 20
+	tarred := append(layerOf(t, contentEntry("a", "x")), make([]byte, 8<<20)...)
+	var xzed bytes.Buffer
+	w, err := xz.NewWriter(&xzed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write(tarred); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	bzipped, err := hex.DecodeString(bzip2OfZeros)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, packed := range map[string][]byte{
+		"gzip": gzipOf(t, tarred), "zstd": zstdOf(t, tarred), "xz": xzed.Bytes(), "bzip2": bzipped,
+	} {
+		t.Run(name, func(t *testing.T) {
+			plain, done, err := unpackedUpTo(bytes.NewReader(packed), floor)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer done()
+			n, err := io.Copy(io.Discard, plain)
+			if !errors.Is(err, ErrBomb) || n > 2*floor || hint.Of(err) != trustArchive {
+				t.Errorf("read %d bytes of %d, got %v (%s)", n, len(packed), err, hint.Of(err))
+			}
+			ahead, err := openArchiveUpTo(bytes.NewReader(packed), floor)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer ahead.Close()
+			if n, err = io.Copy(io.Discard, ahead); !errors.Is(err, ErrBomb) || n > 2*floor || hint.Of(err) != trustArchive {
+				t.Errorf("ahead: read %d bytes of %d, got %v (%s)", n, len(packed), err, hint.Of(err))
+			}
+		})
+	}
+	plain, done, err := unpackedUpTo(bytes.NewReader(tarred), floor)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer done()
+	if n, err := io.Copy(io.Discard, plain); n != int64(len(tarred)) || err != nil {
+		t.Errorf("not packed: %d bytes, %v", n, err)
+	}
+}
+
+// bzip2OfZeros is what bzip2 -9 makes of 8 MiB of zeros: no writer is among ours.
+const bzip2OfZeros = "425a6839314159265359a23d4b580040404080c00000040008200030cc0529a60100d8808078bb9229c2848511ea5ac0"
 
 // A whole bomb is told with the layer's name, and leaves nothing.
 func TestUnpackRefusesABomb(t *testing.T) {
@@ -100,14 +162,23 @@ func TestExtractRefusesEndlessSparseFiles(t *testing.T) {
 	}{
 		{"a small one", []int64{1 << 20}, false},
 		{"an endless one", []int64{1 << 62}, true},
-		{"two that are too long together", []int64{1 << 10, maxSparse}, true},
+		{"two that are too long together", []int64{1 << 10, treetar.MaxSparse}, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			var stream []byte
+			var stream, pax []byte
 			for i, size := range tc.sizes {
 				stream = append(stream, oldSparse(string(rune('a'+i)), size)...)
+				pax = append(pax, testimage.Hole(string(rune('a'+i)), size)...)
 			}
-			stream = append(stream, make([]byte, 1024)...)
+			stream, pax = append(stream, make([]byte, 1024)...), append(pax, make([]byte, 1024)...)
+			for name, b := range map[string][]byte{"old": stream, "pax": pax} {
+				if err := addTo(t, bytes.NewReader(b)); errors.Is(err, ErrBomb) != tc.bomb || !tc.bomb && err != nil {
+					t.Errorf("ADD of the %s format: got %v", name, err)
+				}
+			}
+			if _, err := Extract(context.Background(), bytes.NewReader(pax), t.TempDir(), Single); errors.Is(err, ErrBomb) != tc.bomb {
+				t.Errorf("of the pax format: got %v", err)
+			}
 			dir := t.TempDir()
 			l, err := Extract(context.Background(), bytes.NewReader(stream), dir, Single)
 			if errors.Is(err, ErrBomb) != tc.bomb || !tc.bomb && err != nil {
@@ -123,4 +194,25 @@ func TestExtractRefusesEndlessSparseFiles(t *testing.T) {
 			}
 		})
 	}
+}
+
+// addTo is ADD of an archive to an empty layer.
+func addTo(t *testing.T, stream io.Reader) error {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "fs"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	m, err := Make(dir, nil, Single)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	err = m.Unpack(context.Background(), stream, "to", Look{Mode: 0o755}, nil)
+	if err == nil {
+		if st := lstat(t, dir+"/fs/to/a"); st.Blocks > 64 {
+			t.Errorf("a file of %d bytes in %d blocks", st.Size, st.Blocks)
+		}
+	}
+	return err
 }

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bufio"
 	"bytes"
+	"compress/bzip2"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"nook/internal/hint"
+	"nook/internal/unxz"
 )
 
 // Compression is how a stream was packed.
@@ -23,6 +25,10 @@ const (
 	Uncompressed Compression = ""
 	Gzip         Compression = "gzip"
 	Zstd         Compression = "zstd"
+
+	// Of archives alone: no layer is packed so.
+	bzip2Packed Compression = "bzip2"
+	xzPacked    Compression = "xz"
 )
 
 const (
@@ -55,25 +61,42 @@ func decompressUpTo(r io.Reader, hash bool, limit *fuse) (*stream, Compression, 
 	if err != nil {
 		return nil, kind, err
 	}
-	switch kind {
-	case Gzip:
-		unpacked, err := gzip.NewReader(in)
-		if err != nil {
-			return nil, kind, packedError(kind, err)
-		}
-		return newStream(unpacked, kind, limit, func() {}, hash), kind, nil
-	case Zstd:
-		// Concurrency 1 is the synchronous decoder: the goroutine that reads
-		// ahead is ours already.
-		unpacked, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow),
-			zstd.WithDecoderLowmem(true))
-		if err != nil {
-			return nil, kind, packedError(kind, err)
-		}
-		return newStream(unpacked, kind, limit, unpacked.Close, hash), kind, nil
-	default:
+	if kind == Uncompressed {
 		return newStream(in, kind, nil, func() {}, hash), kind, nil
 	}
+	unpacked, done, err := decoder(in, kind)
+	if err != nil {
+		return nil, kind, err
+	}
+	return newStream(unpacked, kind, limit, done, hash), kind, nil
+}
+
+// decoder takes a packing off. done lets go of what it holds.
+func decoder(in io.Reader, kind Compression) (unpacked io.Reader, done func(), err error) {
+	done = func() {}
+	switch kind {
+	case Gzip:
+		unpacked, err = gzip.NewReader(in)
+	case Zstd:
+		// Concurrency 1 is the synchronous decoder: who reads ahead has a
+		// goroutine for it.
+		var z *zstd.Decoder
+		z, err = zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow),
+			zstd.WithDecoderLowmem(true))
+		if err == nil {
+			unpacked, done = z, z.Close
+		}
+	case bzip2Packed:
+		unpacked = bzip2.NewReader(in)
+	case xzPacked:
+		unpacked, err = unxz.NewReader(in)
+	default:
+		unpacked = in
+	}
+	if err != nil {
+		return nil, nil, packedError(kind, err)
+	}
+	return unpacked, done, nil
 }
 
 // foreign are packings that images had or that people try, and nook doesn't

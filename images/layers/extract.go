@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"nook/internal/hint"
+	"nook/internal/treetar"
 )
 
 // IDs is which user and group ids exist where a layer is unpacked.
@@ -46,7 +47,7 @@ type Layer struct {
 
 	entries int64
 	bytes   int64
-	holes   int64 // length of sparse files
+	holes   treetar.Sparse
 	notes   notes
 	root    *attributes // nil without an entry for the root
 	done    bool

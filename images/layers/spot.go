@@ -1,11 +1,14 @@
 package layers
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"path"
 
 	"golang.org/x/sys/unix"
+
+	"nook/internal/treetar"
 )
 
 // file makes a regular file.
@@ -33,23 +36,12 @@ func (s *Spot) file(name string, look Look, size int64, fill func(fd int) error)
 }
 
 // File makes a regular file of a stream.
-func (s *Spot) File(name string, look Look, size int64, content io.Reader) error {
+func (s *Spot) File(ctx context.Context, name string, look Look, size int64, content io.Reader) error {
 	if err := s.clear(name); err != nil {
 		return err
 	}
 	err := s.file(name, look, size, func(fd int) error {
-		buf := make([]byte, min(size+1, fileBuffer))
-		for at := int64(0); at < size; {
-			n, err := io.ReadFull(content, buf[:min(size-at, int64(len(buf)))])
-			if err != nil {
-				return fmt.Errorf("read: %w", err)
-			}
-			if err := writeAll(fd, buf[:n], at); err != nil {
-				return err
-			}
-			at += int64(n)
-		}
-		return nil
+		return treetar.Fill(ctx, fd, size, content, make([]byte, min(size+1, fileBuffer)))
 	})
 	if err == nil {
 		s.m.own(path.Join(s.path, name), look)

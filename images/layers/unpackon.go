@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"bufio"
 	"bytes"
-	"compress/bzip2"
 	"context"
 	"errors"
 	"fmt"
@@ -15,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"nook/internal/unxz"
+	"nook/internal/treetar"
 )
 
 // IsArchive tells whether a file is a tar archive, plain or packed with gzip,
@@ -29,7 +28,7 @@ func IsArchive(f *os.File) (bool, error) {
 	if isTar(head) {
 		return true, nil
 	}
-	if !bytes.HasPrefix(head, []byte("\x1f\x8b")) && !isZstd(head) && !isBzip2(head) && !isXz(head) {
+	if archivePacking(head) == Uncompressed {
 		return false, nil
 	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
@@ -44,25 +43,62 @@ func IsArchive(f *os.File) (bool, error) {
 	return isTar(head[:n]), nil
 }
 
-func isBzip2(head []byte) bool { return bytes.HasPrefix(head, []byte("BZh")) }
-
-func isXz(head []byte) bool { return bytes.HasPrefix(head, []byte("\xfd7zXZ\x00")) }
-
-// OpenArchive reads a file that IsArchive.
-func OpenArchive(f io.Reader) (io.ReadCloser, error) {
-	in := bufio.NewReaderSize(f, inputBuffer)
-	switch head, _ := in.Peek(6); {
-	case isBzip2(head):
-		return io.NopCloser(bzip2.NewReader(in)), nil
-	case isXz(head):
-		x, err := unxz.NewReader(in)
-		if err != nil {
-			return nil, packedError("xz", err)
-		}
-		return io.NopCloser(x), nil
+// archivePacking tells how a stream that begins with head is packed.
+func archivePacking(head []byte) Compression {
+	switch {
+	case bytes.HasPrefix(head, []byte("\x1f\x8b")):
+		return Gzip
+	case isZstd(head):
+		return Zstd
+	case bytes.HasPrefix(head, []byte("BZh")):
+		return bzip2Packed
+	case bytes.HasPrefix(head, []byte("\xfd7zXZ\x00")):
+		return xzPacked
 	}
-	r, _, err := Decompress(in)
-	return r, err
+	return Uncompressed
+}
+
+// OpenArchive takes the packing off a file that IsArchive, ahead of the reader;
+// see Decompress. Close ends that.
+func OpenArchive(f io.Reader) (io.ReadCloser, error) {
+	return openArchiveUpTo(f, bombBytes)
+}
+
+func openArchiveUpTo(f io.Reader, floor int64) (io.ReadCloser, error) {
+	limit := &fuse{floor: floor, advice: trustArchive}
+	in := bufio.NewReaderSize(limit.count(f), inputBuffer)
+	head, _ := in.Peek(6)
+	kind := archivePacking(head)
+	unpacked, done, err := decoder(in, kind)
+	if err != nil {
+		return nil, err
+	}
+	if kind == Uncompressed {
+		limit = nil
+	}
+	return newStream(unpacked, kind, limit, done, false), nil
+}
+
+// Unpacked is OpenArchive of a stream that may be anything, and in step with
+// its reader: nobody waits for more of the stream than is asked for. What isn't
+// packed is given as it is. done lets go of it.
+func Unpacked(stream io.Reader) (plain io.Reader, done func(), err error) {
+	return unpackedUpTo(stream, bombBytes)
+}
+
+func unpackedUpTo(stream io.Reader, floor int64) (plain io.Reader, done func(), err error) {
+	limit := &fuse{floor: floor, advice: trustArchive}
+	in := bufio.NewReaderSize(limit.count(stream), inputBuffer)
+	head, _ := in.Peek(6)
+	kind := archivePacking(head)
+	if kind == Uncompressed {
+		return in, func() {}, nil
+	}
+	unpacked, done, err := decoder(in, kind)
+	if err != nil {
+		return nil, nil, err
+	}
+	return &guarded{unpacked, kind, limit}, done, nil
 }
 
 // Unpack puts what is in a tar stream into the directory dest, a path without
@@ -90,7 +126,7 @@ func (m *Making) Unpack(ctx context.Context, stream io.Reader, dest string, made
 		if err != nil {
 			return streamError(err)
 		}
-		if err := u.entry(h, archive); err != nil {
+		if err := u.entry(ctx, h, archive); err != nil {
 			return entryError(h.Name, m.dir, err)
 		}
 	}
@@ -101,6 +137,7 @@ type unpackingOn struct {
 	dest  string
 	made  Look
 	owner *Owned
+	holes treetar.Sparse
 }
 
 // place follows the directories of an entry's path.
@@ -120,7 +157,7 @@ func (u *unpackingOn) place(unsafeName string) (dir, base string, err error) {
 	return way, base, nil
 }
 
-func (u *unpackingOn) entry(h *tar.Header, content io.Reader) error {
+func (u *unpackingOn) entry(ctx context.Context, h *tar.Header, content io.Reader) error {
 	if h.Typeflag == tar.TypeXGlobalHeader {
 		return nil
 	}
@@ -141,11 +178,11 @@ func (u *unpackingOn) entry(h *tar.Header, content io.Reader) error {
 	if err != nil {
 		return err
 	}
-	err = u.put(spot, base, look, h, content)
+	err = u.put(ctx, spot, base, look, h, content)
 	return errors.Join(err, spot.Close())
 }
 
-func (u *unpackingOn) put(s *Spot, base string, look Look, h *tar.Header, content io.Reader) error {
+func (u *unpackingOn) put(ctx context.Context, s *Spot, base string, look Look, h *tar.Header, content io.Reader) error {
 	switch h.Typeflag {
 	case tar.TypeDir:
 		if base == "." {
@@ -170,7 +207,10 @@ func (u *unpackingOn) put(s *Spot, base string, look Look, h *tar.Header, conten
 		u.m.own(in.path, look)
 		return in.Close()
 	case tar.TypeReg, tar.TypeGNUSparse:
-		return s.File(base, look, h.Size, content)
+		if err := u.holes.Add(h); err != nil {
+			return err
+		}
+		return s.File(ctx, base, look, h.Size, content)
 	case tar.TypeSymlink, tar.TypeFifo:
 		if err := s.clear(base); err != nil {
 			return err

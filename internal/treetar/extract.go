@@ -70,6 +70,7 @@ type extraction struct {
 	stack []level // the directories on the way to the last entry, outermost first
 	bytes int64
 	left  []leftOut
+	holes Sparse
 	// links are the symlinks that the stream made, kept for Follow.
 	links map[inode]bool
 }
@@ -194,6 +195,9 @@ func (e *extraction) entry(h *tar.Header, content io.Reader) error {
 	}
 	switch h.Typeflag {
 	case tar.TypeReg, tar.TypeCont, tar.TypeGNUSparse:
+		if err := e.holes.Add(h); err != nil {
+			return err
+		}
 		return e.file(dirfd, base, h, content)
 	case tar.TypeSymlink:
 		return e.symlink(dirfd, base, h)

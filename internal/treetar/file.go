@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"strings"
 	"time"
@@ -39,7 +38,9 @@ func (e *extraction) file(dirfd int, base string, h *tar.Header, content io.Read
 	if err != nil {
 		return call("create", err)
 	}
-	err = e.fill(fd, h.Size, content)
+	if err = Fill(e.ctx, fd, h.Size, content, e.buf); err == nil {
+		e.bytes += h.Size
+	}
 	if err == nil && ours {
 		err = e.attributes(fd, h)
 	}
@@ -50,30 +51,6 @@ func (e *extraction) file(dirfd int, base string, h *tar.Header, content io.Read
 		_ = unix.Unlinkat(dirfd, base, 0)
 	}
 	return err
-}
-
-// fill copies the content and leaves holes for zeros: tar streams of files
-// with holes have zeros for them.
-func (e *extraction) fill(fd int, size int64, content io.Reader) error {
-	for at := int64(0); at < size; {
-		if err := e.ctx.Err(); err != nil {
-			return err
-		}
-		part := e.buf[:min(size-at, int64(len(e.buf)))]
-		if _, err := io.ReadFull(content, part); err != nil {
-			if errors.Is(err, io.EOF) {
-				err = io.ErrUnexpectedEOF
-			}
-			return fmt.Errorf("read the tar stream: %w", err)
-		}
-		if err := writeSparse(fd, part, at); err != nil {
-			return err
-		}
-		at += int64(len(part))
-		e.bytes += int64(len(part))
-	}
-	// Zeros at the end were left out.
-	return call("ftruncate", unix.Ftruncate(fd, size))
 }
 
 func writeSparse(fd int, data []byte, offset int64) error {
