@@ -58,6 +58,17 @@ func (c *chain) remote(ctx context.Context, cmd *dockerfile.Copy, source string,
 	return one, nil
 }
 
+// nameIn is the file that a URL's path names, without its escapes; "": none
+// that could be made.
+func nameIn(unsafePath string) string {
+	switch base := path.Base(unsafePath); {
+	case base == "/", base == ".", base == "..", strings.HasSuffix(unsafePath, "/"), strings.Contains(base, "\x00"):
+		return ""
+	default:
+		return base
+	}
+}
+
 // download gets a file into dst and checks it.
 func download(ctx context.Context, source, dst, checksum string) (File, error) {
 	u, err := url.Parse(source)
@@ -96,9 +107,7 @@ func download(ctx context.Context, source, dst, checksum string) (File, error) {
 		return File{}, fmt.Errorf("get %s: its digest is sha256:%s, not %s", u.Redacted(), got, checksum)
 	}
 	file := File{Path: dst, Mode: 0o600}
-	if base := path.Base(u.Path); base != "/" && base != "." && !strings.HasSuffix(u.Path, "/") {
-		file.Name = base
-	}
+	file.Name = nameIn(u.Path)
 	// Docker gives the file the time that the server says.
 	if t, err := http.ParseTime(res.Header.Get("Last-Modified")); err == nil {
 		file.Time = t

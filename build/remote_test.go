@@ -16,7 +16,7 @@ func TestAddOfURLs(t *testing.T) {
 	modified := time.Date(2001, 2, 3, 4, 5, 6, 0, time.UTC)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
-		case "/dir/file", "/":
+		case "/dir/file", "/", "/dir/..", "/dir/.", "/dir/a\x00b", "/dir/a/b":
 			w.Header().Set("Last-Modified", modified.Format(http.TimeFormat))
 			_, _ = w.Write([]byte("text"))
 		case "/short":
@@ -35,6 +35,11 @@ func TestAddOfURLs(t *testing.T) {
 		"a query":          {"ADD U/dir/file?x=1 /d/", "/d/file", ""},
 		"no name, a file":  {"ADD U/ /d", "/d", ""},
 		"no name":          {"ADD U/ /d/", "", "names no file"},
+		"dots":             {"ADD U/dir/%2e%2e /d/", "", "/dir/%2e%2e names no file"},
+		"a dot":            {"ADD U/dir/%2e /d/", "", "names no file"},
+		"a zero byte":      {"ADD U/dir/a%00b /d/", "", "names no file"},
+		"a slash":          {"ADD U/dir/a%2fb /d/", "/d/b", ""},
+		"dots to a name":   {"ADD U/dir/%2e%2e /d", "/d", ""},
 		"checksum":         {"ADD --checksum=" + good + " U/dir/file /d", "/d", ""},
 		"variable":         {"ARG N=file\nADD --checksum=$NO U/dir/$N /d", "/d", ""},
 		"wrong checksum":   {"ADD --checksum=sha256:" + strings.Repeat("0", 64) + " U/dir/file /d", "", "its digest is " + good},

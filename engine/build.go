@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"nook/build"
+	"nook/internal/hint"
 )
 
 // Build makes an image of a Dockerfile: see package build. Nothing of a build
@@ -32,6 +33,9 @@ func (e *Engine) Build(ctx context.Context, o build.Options) (result build.Resul
 	}
 	w.temp = temp.dir
 	result, err = build.Build(ctx, w, o)
+	if isFull(err) && hint.Of(err) == "" {
+		err = e.noRoom(err)
+	}
 	if err == nil && result.Image.ID != "" {
 		for _, name := range o.Names {
 			e.imageEvent("tag", result.Image.ID, name)

@@ -12,6 +12,7 @@ import (
 	"nook/build"
 	"nook/images"
 	"nook/images/layers"
+	"nook/internal/hint"
 	"nook/internal/treetar"
 )
 
@@ -240,5 +241,8 @@ func (w *worker) Local(ctx context.Context, state build.State, dir string) error
 	}
 	_ = r.CloseWithError(err)
 	all.Wait()
+	if isFull(err) {
+		err = hint.Wrap(err, "make room on the file system of "+dir+", or write to another")
+	}
 	return err
 }

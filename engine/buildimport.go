@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
 	"nook/build"
 	"nook/images"
@@ -224,7 +223,7 @@ func (w *worker) local(ctx context.Context, s build.State) (build.State, error) 
 // lost says whose fault an error is: that of the cache, but for an end of the
 // build or a full disk.
 func (r *remoteLayer) lost(ctx context.Context, err error) error {
-	if err == nil || ctx.Err() != nil || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+	if err == nil || ctx.Err() != nil || isFull(err) {
 		return err
 	}
 	return &build.LostCacheError{Ref: r.from.ref.FamiliarTagged(), Err: err}

@@ -103,13 +103,16 @@ func (e *Engine) create(ctx context.Context, o RunOptions) (held, error) {
 // noRoom hints at what to do about a data root that takes nothing more.
 func (e *Engine) noRoom(err error) error {
 	switch {
-	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+	case isFull(err):
 		return hint.Wrap(err, "make room on the file system of "+e.root+", or choose another place with --root or NOOK_ROOT")
 	case errors.Is(err, unix.EROFS), errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
 		return hint.Wrap(err, "choose a place that you can write to with --root or NOOK_ROOT")
 	}
 	return err
 }
+
+// isFull tells a disk that is full.
+func isFull(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
 
 // outfit adds to a new container what stands beside its record.
 func (e *Engine) outfit(ctx context.Context, ct containers.Container, cfg *containers.Config, o RunOptions) error {

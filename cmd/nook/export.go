@@ -97,6 +97,10 @@ func (s *shell) toFile(ctx context.Context, name string, write func(io.Writer) e
 	if err != nil {
 		_ = os.Remove(temporary.Name())
 	}
+	// It need not be the file system that other errors of the kind are of.
+	if of, ok := errors.AsType[*os.PathError](err); ok && of.Path == name && (errors.Is(of, unix.ENOSPC) || errors.Is(of, unix.EDQUOT)) {
+		err = hint.Wrap(err, "make room on the file system of "+name+", or write to another")
+	}
 	return err
 }
 
