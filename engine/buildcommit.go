@@ -23,6 +23,7 @@ type committing struct {
 	keys  []string // of the layers on top of the base
 	mu    sync.Mutex
 	metas map[string]layers.Meta
+	lacks map[string]bool // see layers.MadeBlob
 }
 
 // Commit makes an image of a state.
@@ -30,7 +31,7 @@ func (w *worker) Commit(ctx context.Context, spec build.CommitSpec) (_ images.Im
 	if spec.State, err = w.local(ctx, spec.State); err != nil {
 		return images.Image{}, err
 	}
-	c := &committing{w: w, spec: spec, metas: map[string]layers.Meta{}}
+	c := &committing{w: w, spec: spec, metas: map[string]layers.Meta{}, lacks: map[string]bool{}}
 	o := images.AssembleOptions{Config: spec.Config, Names: spec.Names}
 	below := 0
 	if spec.Base != nil {
@@ -74,7 +75,7 @@ func (w *worker) Commit(ctx context.Context, spec build.CommitSpec) (_ images.Im
 func (c *committing) layer(ctx context.Context, key string, meta layers.Meta, below []string) images.NewLayer {
 	l := images.NewLayer{Open: func() (io.ReadCloser, error) {
 		dirs := append([]string{key}, topFirst(below)...)
-		return c.w.e.stageOutput(ctx, &buildJob{Do: jobLayer, Layers: dirs}, func(size int64) { c.size(key, size) })
+		return c.w.e.stageOutput(ctx, &buildJob{Do: jobLayer, Layers: dirs}, func(size int64, lacks bool) { c.size(key, size, lacks) })
 	}}
 	if made := meta.Made; made != nil {
 		l.Time = made.Time
@@ -89,17 +90,18 @@ func (c *committing) layer(ctx context.Context, key string, meta layers.Meta, be
 	defer c.w.mu.Unlock()
 	if p := c.w.packed[key]; p.path != "" {
 		l.Before, l.File = &p.PackedLayer, p.path
+		c.lacks[key] = p.lacks
 	}
 	return l
 }
 
-// size notes how many bytes a layer's files have.
-func (c *committing) size(key string, n int64) {
+// size notes how many bytes a layer's files have, and whether all are packed.
+func (c *committing) size(key string, n int64, lacks bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	meta := c.metas[key]
 	meta.Bytes = n
-	c.metas[key] = meta
+	c.metas[key], c.lacks[key] = meta, lacks
 }
 
 // packed writes down what the layers became, so that they are layers like any
@@ -117,7 +119,7 @@ func (c *committing) packed(ctx context.Context, pins *pins, list []images.Packe
 			continue
 		}
 		made := *meta.Made
-		made.Blob = &layers.MadeBlob{Digest: p.Blob.Digest, Size: p.Blob.Size, MediaType: p.Blob.MediaType, Empty: p.Empty}
+		made.Blob = &layers.MadeBlob{Digest: p.Blob.Digest, Size: p.Blob.Size, MediaType: p.Blob.MediaType, Empty: p.Empty, Lacks: c.lacks[key]}
 		meta.DiffID, meta.Made = p.DiffID, &made
 		news[key] = meta
 		c.metas[key] = meta
@@ -154,20 +156,27 @@ func (c *committing) unpack(ctx context.Context, img images.Image, list []images
 		}
 		keys = chain.Keys
 	}
+	adopt := c.w.e.layers.Adopt
 	for _, key := range c.keys {
-		if blob := c.metas[key].Made; blob == nil || blob.Blob == nil || !blob.Blob.Empty {
+		made := c.metas[key].Made
+		packed := made != nil && made.Blob != nil
+		if packed && made.Blob.Lacks {
+			// Who gets the image gets what was packed, and so does who built it.
+			adopt = func(context.Context, []string, []string) error { return c.w.e.unpack(ctx, img, list) }
+		}
+		if !packed || !made.Blob.Empty {
 			keys = append(keys, key)
 		}
 	}
 	ids := diffIDs(list)
-	if err := c.w.e.layers.Adopt(ctx, ids, keys); err != nil {
+	if err := adopt(ctx, ids, keys); err != nil {
 		return err
 	}
 	return c.w.e.countLayers(list, ids)
 }
 
 // stageOutput is what a stage of a build writes.
-func (e *Engine) stageOutput(ctx context.Context, job *buildJob, size func(int64)) (io.ReadCloser, error) {
+func (e *Engine) stageOutput(ctx context.Context, job *buildJob, size func(n int64, lacks bool)) (io.ReadCloser, error) {
 	var f fds
 	defer f.close()
 	r, w := f.pipe()
@@ -185,7 +194,7 @@ func (e *Engine) stageOutput(ctx context.Context, job *buildJob, size func(int64
 			case ev.Note != "":
 				e.note("%s", ev.Note)
 			case len(ev.Sizes) == 1 && size != nil:
-				size(ev.Sizes[0])
+				size(ev.Sizes[0], ev.Lacks)
 			}
 		})
 	}()

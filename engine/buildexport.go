@@ -24,7 +24,8 @@ import (
 // packedFile is a layer that was packed to be sent.
 type packedFile struct {
 	images.PackedLayer
-	path string
+	path  string
+	lacks bool // see layers.MadeBlob
 }
 
 // DiffIDs names layers by their diff ids.
@@ -101,7 +102,7 @@ func (w *worker) pack(ctx context.Context, names []string) (string, error) {
 	}
 	name := top(here)
 	p := packedFile{path: filepath.Join(dir, name)}
-	in, err := w.e.stageOutput(ctx, &buildJob{Do: jobLayer, Layers: w.lowers(here)}, nil)
+	in, err := w.e.stageOutput(ctx, &buildJob{Do: jobLayer, Layers: w.lowers(here)}, func(_ int64, lacks bool) { p.lacks = lacks })
 	if err != nil {
 		return "", err
 	}

@@ -341,5 +341,5 @@ func (w *worker) keepBlob(blob string, l cacheLayer) (packedFile, error) {
 		return packedFile{}, err
 	}
 	b := images.Descriptor{MediaType: l.Blob.MediaType, Digest: l.Blob.Digest, Size: l.Blob.Size}
-	return packedFile{images.PackedLayer{Blob: b, DiffID: l.DiffID}, path}, nil
+	return packedFile{PackedLayer: images.PackedLayer{Blob: b, DiffID: l.DiffID}, path: path}, nil
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -132,6 +131,7 @@ func (s *stageRun) build(ctx context.Context, store *layers.Store) error {
 		}
 	}
 	m.Now = job.Now
+	m.Note = func(text string) { s.tell(event{Note: text}) }
 	if job.Epoch != nil {
 		m.Latest = *job.Epoch
 	}
@@ -177,11 +177,13 @@ func (s *stageRun) packStep(ctx context.Context, store *layers.Store, job *build
 		return v.Archive(ctx, data)
 	}
 	v.Skip, v.Owned = mountedPath, dirs[:1]
+	lacks := false
+	v.Lacks = func() { lacks = true }
 	if err := v.Pack(ctx, data); err != nil {
 		return err
 	}
 	size, err := countFiles(ctx, dirs[0])
-	s.tell(event{Sizes: []int64{size}})
+	s.tell(event{Sizes: []int64{size}, Lacks: lacks})
 	return err
 }
 
@@ -418,35 +420,6 @@ func (s *stageRun) tidy(ctx context.Context, job *buildJob, lowers []string) err
 		return nil
 	}
 	return clampTimes(top, *job.Epoch)
-}
-
-// clampTimes sets back what is younger. Directories come after what is in
-// them; nothing is younger for that, as setting a time changes no directory.
-func clampTimes(top string, epoch time.Time) error {
-	at := []unix.Timespec{{Sec: epoch.Unix()}, {Sec: epoch.Unix()}}
-	root, err := os.OpenRoot(top)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	return fs.WalkDir(root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		if !info.ModTime().After(epoch) {
-			return nil
-		}
-		// A step that has ended has no process that could change what a path
-		// leads to, and the last component is not followed.
-		if err := unix.UtimesNanoAt(unix.AT_FDCWD, filepath.Join(top, name), at, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-			return &os.PathError{Op: "utimensat", Path: name, Err: err}
-		}
-		return nil
-	})
 }
 
 // unpack is ADD of a tar archive: what is in it comes into the directory dest.

@@ -261,6 +261,10 @@ func (c *copying) entry(d *mergedDir, base, from string, s *Spot, name string) e
 	if c.Skip != nil && c.Skip(from) {
 		return nil
 	}
+	if marked(name) {
+		c.m.leaveOut(path.Join(s.path, name))
+		return nil
+	}
 	at, err := d.lookup(base)
 	if err != nil {
 		return fmt.Errorf("%s: %w", printable(from), err)

@@ -42,6 +42,9 @@ type MadeBlob struct {
 	MediaType string `json:"mediaType"`
 	// Empty: the tar stream has no entry.
 	Empty bool `json:"empty,omitempty"`
+	// Lacks says that it isn't all of the directory, which no image is to run
+	// on: View.Lacks.
+	Lacks bool `json:"lacks,omitempty"`
 }
 
 // madePrefix begins the keys of such layers.

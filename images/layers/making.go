@@ -24,6 +24,8 @@ type Making struct {
 	Latest time.Time
 	// Now is the time of a root directory that has none below; zero: its own.
 	Now time.Time
+	// Note is told what was left out; nil: nobody listens.
+	Note func(text string)
 
 	ids  IDs
 	dir  string // of the layer: fs is in it
@@ -338,6 +340,9 @@ func (s *Spot) Mkdir(name string, look Look) (*Spot, error) {
 
 // make makes the directory and opens it.
 func (s *Spot) make(dirfd int, name string, look Look) error {
+	if marked(name) {
+		return errMarker
+	}
 	if err := unix.Mkdirat(dirfd, name, 0o700); err != nil {
 		return fmt.Errorf("mkdir: %w", err)
 	}
@@ -413,6 +418,15 @@ func (m *Making) ownAs(name, of string) {
 	o := m.owners[of]
 	m.mu.Unlock()
 	m.own(name, Look{UID: o.UID, GID: o.GID})
+}
+
+// leaveOut tells of a file that is not made, because a layer can't have it.
+func (m *Making) leaveOut(name string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.Note != nil {
+		m.Note(leftOut(name))
+	}
 }
 
 func (m *Making) count(bytes int64) {

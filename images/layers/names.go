@@ -57,6 +57,18 @@ func cleanName(unsafeName string) (string, error) {
 	return name, nil
 }
 
+// errMarker is for what somebody asks for by such a name.
+var errMarker = errors.New("in a layer its name means something else")
+
+// marked tells of a component of a path whether a layer can't have a file of
+// that name: packed it would say something of the layers below.
+func marked(base string) bool { return strings.HasPrefix(base, whiteoutPrefix) }
+
+// leftOut is the note on such a file.
+func leftOut(name string) string {
+	return fmt.Sprintf("%s is left out: %v", printable(name), errMarker)
+}
+
 // marker is what the name of an entry asks for besides the entry itself.
 type marker int
 

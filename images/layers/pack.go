@@ -8,7 +8,6 @@ import (
 	"os"
 	"path"
 	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -37,12 +36,11 @@ func (v View) Pack(ctx context.Context, w io.Writer) error {
 		return fmt.Errorf("pack: %w", err)
 	}
 	defer done()
+	v.Skip = v.packable()
 	err = v.walk(ctx, func(c *changed) error {
-		if base := path.Base(c.path); strings.HasPrefix(base, whiteoutPrefix) {
-			if v.Note != nil {
-				v.Note(fmt.Sprintf("%s is left out: in a layer its name means something else", printable(c.path)))
-			}
-			return nil
+		if len(c.path) >= unix.PathMax {
+			return fmt.Errorf("%s: its name has %d bytes, and in a layer there is room for %d: %w",
+				printable(c.path), len(c.path), unix.PathMax-1, unix.ENAMETOOLONG)
 		}
 		switch {
 		case c.kind == Deleted && c.covered:
@@ -65,6 +63,26 @@ func (v View) Pack(ctx context.Context, w io.Writer) error {
 		return fmt.Errorf("pack: %w", err)
 	}
 	return nil
+}
+
+// packable adds to Skip the names that a layer can't have.
+func (v View) packable() func(name string) bool {
+	skip := v.Skip
+	return func(name string) bool {
+		if skip != nil && skip(name) {
+			return true
+		}
+		if !marked(path.Base(name)) {
+			return false
+		}
+		if v.Note != nil {
+			v.Note(leftOut(name))
+		}
+		if v.Lacks != nil {
+			v.Lacks()
+		}
+		return true
+	}
 }
 
 // leaf writes a file, unless the container just removed or replaced it.

@@ -146,6 +146,11 @@ func (u *unpackingOn) place(unsafeName string) (dir, base string, err error) {
 	if err != nil || name == "." {
 		return u.dest, ".", err
 	}
+	for part := range strings.SplitSeq(name, "/") {
+		if marked(part) {
+			return "", "", errMarker
+		}
+	}
 	above, base := path.Split(name)
 	way, kind, err := u.m.Real(path.Join(u.dest, above))
 	if err != nil {
@@ -162,6 +167,10 @@ func (u *unpackingOn) entry(ctx context.Context, h *tar.Header, content io.Reade
 		return nil
 	}
 	dir, base, err := u.place(h.Name)
+	if errors.Is(err, errMarker) {
+		u.m.leaveOut(path.Join(u.dest, strings.TrimLeft(h.Name, "/")))
+		return nil
+	}
 	if err != nil || base == "." && h.Typeflag != tar.TypeDir {
 		return err
 	}

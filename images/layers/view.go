@@ -42,6 +42,9 @@ type View struct {
 	Skip func(path string) bool
 	// Note is told what was left out; nil: nobody listens.
 	Note func(text string)
+	// Lacks is called where what Pack writes has not all of Upper: Extract makes
+	// another directory of it; nil: nobody listens.
+	Lacks func()
 }
 
 // Change is a difference between a container and its image.

@@ -256,3 +256,102 @@ func TestSkippedPathsAreNoChanges(t *testing.T) {
 		}
 	})
 }
+
+// A name that means something else in a layer is in none, nor what is below it:
+// what Pack writes is always something to extract.
+func TestNoLayerHasMarkersAsFiles(t *testing.T) {
+	inStage(t)
+	up := t.TempDir()
+	for _, name := range []string{"d/.wh.x/below", ".wh..wh..opq/f", "d/kept"} {
+		if err := os.MkdirAll(filepath.Join(up, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var notes []string
+	lacks := 0
+	v := View{Upper: up, IDs: stageIDs(), Note: func(text string) { notes = append(notes, text) }, Lacks: func() { lacks++ }}
+	var out bytes.Buffer
+	if err := v.Pack(t.Context(), &out); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		".wh..wh..opq is left out: in a layer its name means something else",
+		"d/.wh.x is left out: in a layer its name means something else",
+	}
+	if !slices.Equal(notes, want) || lacks != 2 {
+		t.Errorf("%d times, told %q", lacks, notes)
+	}
+	to := t.TempDir()
+	l, err := Extract(t.Context(), &out, to, stageIDs())
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	if _, err := os.Lstat(filepath.Join(to, "d/kept")); err != nil {
+		t.Error(err)
+	}
+
+	// The same by COPY and ADD, as another program wrote it.
+	made := t.TempDir()
+	if err := os.Mkdir(filepath.Join(made, "fs"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	m, err := Make(made, nil, stageIDs())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	notes = nil
+	m.Note = v.Note
+	c, err := m.Copier(t.Context(), Copying{From: []string{up}, Host: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := errors.Join(c.Contents(".", m.Root()), c.Wait()); err != nil {
+		t.Fatal(err)
+	}
+	foreign := layerOf(t, fileEntry("a"), fileEntry(".wh.a"), fileEntry("d/.wh.x/below"))
+	if err := m.Unpack(t.Context(), bytes.NewReader(foreign), "t", Look{Mode: 0o755}, nil); err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(notes)
+	if len(notes) != 4 || notes[1] != want[1] || !strings.HasPrefix(notes[2], "t/.wh.a is left out") || !strings.HasPrefix(notes[3], "t/d/.wh.x/below is left out") {
+		t.Errorf("told %q", notes)
+	}
+	if _, err := m.MkdirAll("n/.wh.d", Look{Mode: 0o755}); !errors.Is(err, errMarker) {
+		t.Errorf("a directory of such a name: %v", err)
+	}
+	out.Reset()
+	v = View{Upper: filepath.Join(made, "fs"), IDs: stageIDs(), Lacks: func() { t.Error("packing lacks something") }}
+	if err := v.Pack(t.Context(), &out); err != nil {
+		t.Error(err)
+	}
+}
+
+// What Extract has no room for is not packed.
+func TestPackRefusesEndlessPaths(t *testing.T) {
+	inStage(t)
+	up := t.TempDir()
+	root, err := os.OpenRoot(up)
+	if err != nil {
+		t.Fatal(err)
+	}
+	part := strings.Repeat("d", 200)
+	for range unix.PathMax/len(part) + 1 {
+		if err := root.Mkdir(part, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		below, err := root.OpenRoot(part)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = root.Close()
+		root = below
+	}
+	_ = root.Close()
+	err = View{Upper: up, IDs: stageIDs()}.Pack(t.Context(), io.Discard)
+	if !errors.Is(err, unix.ENAMETOOLONG) || !strings.Contains(err.Error(), "its name has 4220 bytes, and in a layer there is room for 4095") {
+		t.Errorf("got %v", err)
+	}
+}
