@@ -62,7 +62,7 @@ func (t *contextTree) children(n *node) ([]*node, error) {
 	if n.read {
 		return n.kids, nil
 	}
-	fd, err := unix.Open(filepath.Join(t.dir, n.name), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	fd, err := openBelow(t.dir, n.name, unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: filepath.Join(t.dir, n.name), Err: err}
 	}
@@ -92,9 +92,12 @@ func (t *contextTree) children(n *node) ([]*node, error) {
 			continue
 		}
 		if kid.is(unix.S_IFLNK) {
-			if kid.link, err = os.Readlink(filepath.Join(t.dir, kid.name)); err != nil {
-				return nil, err
+			buf := make([]byte, unix.PathMax)
+			size, err := unix.Readlinkat(fd, base, buf)
+			if err != nil {
+				return nil, &os.PathError{Op: "readlink", Path: filepath.Join(t.dir, kid.name), Err: err}
 			}
+			kid.link = string(buf[:size])
 		}
 		n.kids = append(n.kids, kid)
 	}
@@ -350,10 +353,11 @@ func (w *worker) hashAll(ctx context.Context, dir string, nodes []*node) error {
 // hash reads the file.
 func (n *node) hash(dir string) error {
 	name := filepath.Join(dir, n.name)
-	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	fd, err := openBelow(dir, n.name, unix.O_RDONLY|unix.O_NONBLOCK)
 	if err != nil {
-		return fmt.Errorf("read the build context: %w", err)
+		return fmt.Errorf("read the build context: %w", &os.PathError{Op: "open", Path: name, Err: err})
 	}
+	f := os.NewFile(uintptr(fd), name)
 	defer f.Close()
 	if err := unix.Fstat(int(f.Fd()), &n.stat); err != nil {
 		return &os.PathError{Op: "stat", Path: name, Err: err}

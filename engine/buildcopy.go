@@ -162,7 +162,7 @@ func (s *selected) changed(dir string) bool {
 	}
 	for _, n := range s.nodes {
 		var st unix.Stat_t
-		err := unix.Lstat(filepath.Join(dir, n.name), &st)
+		err := statBelow(dir, n.name, &st)
 		// A directory's times are of names that come, which aren't copied, or go.
 		if err != nil || st.Mode != n.stat.Mode || !n.is(unix.S_IFDIR) && memoryOf(&st) != memoryOf(&n.stat) {
 			return true
