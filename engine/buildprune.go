@@ -69,7 +69,8 @@ func (e *Engine) BuildCache(ctx context.Context) ([]CachedStep, error) {
 	return list, nil
 }
 
-// imageLayers are the keys of the layers of all images.
+// imageLayers are the keys of the layers of all images that can be read. Of
+// others nothing goes either: see Engine.wanted.
 func (e *Engine) imageLayers(ctx context.Context) (map[string]bool, error) {
 	keys := map[string]bool{}
 	list, err := e.images.List(ctx)
@@ -79,7 +80,7 @@ func (e *Engine) imageLayers(ctx context.Context) (map[string]bool, error) {
 	for _, img := range list {
 		cfg, err := e.images.Config(img)
 		if err != nil {
-			return nil, err
+			continue
 		}
 		if chain, err := e.layers.Chain(cfg.RootFS.DiffIDs); err == nil {
 			for _, key := range chain.Keys {

@@ -85,6 +85,7 @@ func (e *Engine) collect(ctx context.Context, discard ...string) (freed int64, e
 	defer e.flushOld(ctx)()
 	_ = e.images.Forget(ctx)
 	err = e.stage(ctx, request{Collect: true, Discard: discard}, func(ev event) {
+		e.tellNotes(ev)
 		for _, n := range ev.Sizes {
 			freed += n
 		}
@@ -104,6 +105,12 @@ func (s *stageRun) collect(ctx context.Context, store *layers.Store) error {
 	}
 	done, err := store.Collect(ctx, func() (layers.Keep, error) {
 		keep, err := e.wanted(ctx)
+		if err == nil && keep.Unread != nil {
+			if len(s.req.Discard) > 0 {
+				return keep, keep.Unread
+			}
+			s.tell(event{Note: fmt.Sprintf("no unpacked layers were removed, as any may be those of an image that can't be read: %v", keep.Unread)})
+		}
 		for _, key := range s.req.Discard {
 			delete(keep.Keys, key)
 		}
@@ -124,7 +131,8 @@ func (s *stageRun) collect(ctx context.Context, store *layers.Store) error {
 	return store.Sweep()
 }
 
-// wanted are the layers of all images and containers.
+// wanted are the layers of all images and containers. An image that can't be
+// read is Keep.Unread.
 func (e *Engine) wanted(ctx context.Context) (layers.Keep, error) {
 	keep := layers.Keep{Keys: map[string]bool{}, Chains: map[string]bool{}}
 	records, err := e.records()
@@ -142,11 +150,11 @@ func (e *Engine) wanted(ctx context.Context) (layers.Keep, error) {
 	}
 	for _, img := range list {
 		cfg, err := e.images.Config(img)
-		if err != nil {
-			return keep, err
+		if err == nil {
+			err = e.layers.KeepChain(keep, cfg.RootFS.DiffIDs)
 		}
-		if err := e.layers.KeepChain(keep, cfg.RootFS.DiffIDs); err != nil {
-			return keep, fmt.Errorf("image %s: %w", images.ShortID(img.ID), err)
+		if err != nil {
+			keep.Unread = errors.Join(keep.Unread, fmt.Errorf("image %s: %w", imageLabel(img), err))
 		}
 	}
 	return keep, e.keepBuilds(keep)

@@ -3,6 +3,9 @@ package engine
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"nook/images/layers"
@@ -55,6 +58,42 @@ func TestCollectWaitsForACreate(t *testing.T) {
 		cancel()
 		if _, err := e.collect(ctx); !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v, want context.Canceled", err)
+		}
+	})
+}
+
+// TestCollectBesideABrokenImage: whose layers are unknown, so that none goes,
+// and all else does.
+func TestCollectBesideABrokenImage(t *testing.T) {
+	inModes(t, func(t *testing.T, e *Engine) {
+		img, err := e.images.Resolve("busybox")
+		if err != nil {
+			t.Fatal(err)
+		}
+		list, err := e.images.Layers(img)
+		if err != nil {
+			t.Fatal(err)
+		}
+		config := filepath.Join(e.root, "images", "blobs", "sha256", strings.TrimPrefix(img.ID, "sha256:"))
+		if err := errors.Join(os.Remove(config), os.WriteFile(config, make([]byte, 9<<20), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		var notes []string
+		e.opts.Note = func(text string) { notes = append(notes, text) }
+		if freed, err := e.collect(t.Context()); freed != 0 || err != nil {
+			t.Errorf("freed %d, %v", freed, err)
+		}
+		if len(notes) != 1 || !strings.Contains(notes[0], "busybox:latest: read image config: is larger than 8 MiB") {
+			t.Errorf("told %q", notes)
+		}
+		if _, err := e.layers.Chain(diffIDs(list)); err != nil {
+			t.Errorf("its layers: %v", err)
+		}
+		if _, err := e.collect(t.Context(), "some-layer"); err == nil || !strings.Contains(err.Error(), "larger than 8 MiB") {
+			t.Errorf("of a damaged layer: got %v", err)
+		}
+		if _, err := e.BuildCache(t.Context()); err != nil {
+			t.Error(err)
 		}
 	})
 }

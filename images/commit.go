@@ -149,7 +149,7 @@ func (g *staging) packTo(path string, stream io.Reader) (file staged, diffID str
 	plain := sha256.New()
 	done := make(chan error, 1)
 	go func() {
-		packed, err := gzip.NewWriterLevel(w, packLevel)
+		packed, err := newPacker(w, packFrom)
 		if err == nil {
 			err = errors.Join(copyAll(io.MultiWriter(plain, packed), stream), packed.Close())
 		}

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"nook/internal/hint"
 	"nook/internal/testenv"
 	"nook/internal/testenv/testimage"
 )
@@ -250,4 +251,30 @@ func hold(t *testing.T, s *Store, img Image) *Held {
 		t.Fatal(err)
 	}
 	return h
+}
+
+// An image that nook couldn't read again doesn't come into the store.
+func TestTooLongConfigsAreRefused(t *testing.T) {
+	s := newStore(t)
+	base := loadImage(t, s, small())
+	long := ContainerConfig{Labels: map[string]string{"a": strings.Repeat("x", maxJSON)}}
+	_, err := s.Commit(t.Context(), CommitOptions{Base: base, Layer: change(t, "new"), Config: long})
+	tooLong(t, "commit", err)
+	_, err = s.Import(t.Context(), ImportOptions{Input: change(t, "new"), Config: long})
+	tooLong(t, "import", err)
+	cfg := ImageConfig{Config: long}
+	_, err = s.Assemble(t.Context(), AssembleOptions{Base: hold(t, s, base), Config: cfg, Layers: []NewLayer{
+		{Open: func() (io.ReadCloser, error) { return io.NopCloser(change(t, "new")), nil }},
+	}})
+	tooLong(t, "assemble", err)
+	if list, err := s.List(t.Context()); len(list) != 1 || err != nil {
+		t.Errorf("got %d images, %v", len(list), err)
+	}
+}
+
+func tooLong(t *testing.T, what string, err error) {
+	t.Helper()
+	if err == nil || !strings.Contains(err.Error(), "bytes, over the 8 MiB that are read of one") || hint.Of(err) == "" {
+		t.Errorf("%s: got %v (%s)", what, err, hint.Of(err))
+	}
 }

@@ -48,6 +48,21 @@ type candidate struct {
 	annotations map[string]string
 }
 
+// readable refuses an image that nobody could use, or remove with its layers,
+// once it is in the store.
+func (c *candidate) readable() error {
+	for _, part := range []struct {
+		what string
+		size int64
+	}{{"config", c.manifest.Config.Size}, {"manifest", c.desc.Size}} {
+		if part.size > maxJSON {
+			return hint.Errorf("its labels, environment and history are too long: what is long belongs into a file of the image",
+				"the image's %s has %d bytes, over the %d MiB that are read of one", part.what, part.size, maxJSON>>20)
+		}
+	}
+	return nil
+}
+
 // loader is one call of Load.
 type loader struct {
 	opts  LoadOptions
@@ -156,6 +171,9 @@ func (g *staging) unpack(ctx context.Context, found []candidate, unpack UnpackFu
 	list := make([]Image, len(found))
 	entries := make([]Descriptor, len(found))
 	for i, c := range found {
+		if err := c.readable(); err != nil {
+			return nil, nil, err
+		}
 		layers, err := layersOf(c.manifest, c.config, g.pathOf)
 		if err != nil {
 			return nil, nil, err

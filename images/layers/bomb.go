@@ -20,7 +20,7 @@ import (
 //
 // What isn't packed is as long as it is, and is let through. The same holds for
 // the contexts and archives that a build takes. What nook itself packs is never
-// packed as tightly as that: see Packer.
+// packed as tightly as that: images/packer.go.
 const (
 	bombRatio = 200
 	bombBytes = 1 << 30

@@ -65,6 +65,9 @@ func (s *Store) Check(ctx context.Context, wanted func() (Keep, error), repair b
 		return c, err
 	}
 	keep, keepErr := wanted()
+	if keepErr == nil {
+		keepErr = keep.Unread
+	}
 	keys, err := s.keys()
 	if err != nil {
 		return c, err

@@ -126,11 +126,16 @@ func (s *Store) makeDirs() error {
 type Keep struct {
 	Keys   map[string]bool
 	Chains map[string]bool
+	// Unread is why nobody knows what some image has: then nothing goes.
+	Unread error
 }
 
 // KeepChain keeps the chain of an image with its layers, as far as they are
-// here.
+// here. An image may have none.
 func (s *Store) KeepChain(keep Keep, diffIDs []string) error {
+	if len(diffIDs) == 0 {
+		return nil
+	}
 	id, err := chainID(diffIDs)
 	if err != nil {
 		return err
@@ -188,7 +193,7 @@ func (s *Store) takeAway(ctx context.Context, wanted func() (Keep, error), done 
 		return nil, err
 	}
 	keep, err := wanted()
-	if err != nil {
+	if err != nil || keep.Unread != nil {
 		return nil, err
 	}
 	keys, err := s.keys()

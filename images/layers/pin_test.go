@@ -36,7 +36,7 @@ func collect(t *testing.T, s *Store, images ...[]string) Collected {
 
 func keeping(s *Store, images ...[]string) func() (Keep, error) {
 	return func() (Keep, error) {
-		keep := Keep{map[string]bool{}, map[string]bool{}}
+		keep := Keep{Keys: map[string]bool{}, Chains: map[string]bool{}}
 		for _, ids := range images {
 			if err := s.KeepChain(keep, ids); err != nil {
 				return keep, err
