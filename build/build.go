@@ -144,6 +144,14 @@ func Build(ctx context.Context, w Worker, o Options) (Result, error) {
 // build solves the plan and exports what comes of it.
 func (s *solver) build(ctx context.Context) (images.Image, error) {
 	done, err := s.solve(ctx)
+	var failed *StepError
+	if errors.As(err, &failed) && failed.before != nil {
+		// The way in is a courtesy: without it the error is as true. All other
+		// steps have ended by now.
+		if img, err := s.w.Commit(ctx, *failed.before); err == nil {
+			failed.Enter = img.ID
+		}
+	}
 	var img images.Image
 	if err == nil {
 		img, err = s.export(ctx, done)

@@ -268,6 +268,36 @@ func TestSideBySide(t *testing.T) {
 	}
 }
 
+// A stage that is to be built again doesn't take what another one found.
+func TestNoCacheOfOneStage(t *testing.T) {
+	f := newFake()
+	df := "FROM base AS a\nRUN same\nFROM base AS b\nRUN same\nFROM scratch\nCOPY --from=a /ran /a\nCOPY --from=b /ran /b\n"
+	for range 5 {
+		if _, err := f.try(t, df, nil, func(o *Options) { o.NoCacheStages = []string{"a"} }); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Contains(f.did, "run same") {
+			t.Fatalf("did %q", f.did)
+		}
+	}
+}
+
+func TestAgentsOwnVariable(t *testing.T) {
+	for df, want := range map[string]string{
+		"FROM base\nRUN --mount=type=ssh --mount=type=ssh,id=default,target=/b x": "SSH_AUTH_SOCK=/run/buildkit/ssh_agent.0",
+		"FROM base\nENV SSH_AUTH_SOCK=/mine\nRUN --mount=type=ssh x":              "SSH_AUTH_SOCK=/mine",
+		"FROM base\nARG SSH_AUTH_SOCK=/mine\nRUN --mount=type=ssh x":              "SSH_AUTH_SOCK=/mine",
+	} {
+		f := newFake()
+		if _, err := f.try(t, df, nil, func(o *Options) { o.SSH = map[string]string{"default": "/agent"} }); err != nil {
+			t.Fatal(err)
+		}
+		if got := f.env(t); got != want {
+			t.Errorf("%s: %q, want %q", df, got, want)
+		}
+	}
+}
+
 func TestSameStepOnce(t *testing.T) {
 	f := newFake()
 	df := "FROM base AS a\nRUN same\nFROM base AS b\nRUN same\nFROM scratch\nCOPY --from=a /ran /a\nCOPY --from=b /ran /b\n"

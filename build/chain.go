@@ -312,7 +312,11 @@ func (c *chain) cached(ctx context.Context, name string, k stepKey, kind string,
 	did := false
 	local := k.local()
 	info := CacheInfo{Step: name, Kind: kind}
-	state, err := once(ctx, &s.mu, s.keys, local, func() (State, error) {
+	doing := local
+	if c.noCache() {
+		doing += " again" // what another stage found isn't meant
+	}
+	state, err := once(ctx, &s.mu, s.keys, doing, func() (State, error) {
 		if !c.noCache() {
 			if state, ok := s.lookup(k, below); ok {
 				return state, nil
@@ -359,12 +363,8 @@ func (c *chain) failure(ctx context.Context, in *dockerfile.Instruction, err err
 		return fault
 	}
 	failed := &StepError{Step: c.last.name, Output: c.last.tail.text(), Err: fault}
-	// The way in is a courtesy: without it the error is as true.
-	spec := c.s.commitSpec(c.b, nil)
-	spec.Config.Config.Entrypoint = nil // run ID sh is to be a shell
-	img, err := c.s.w.Commit(context.WithoutCancel(ctx), spec)
-	if err == nil {
-		failed.Enter = img.ID
-	}
+	before := c.s.commitSpec(c.b, nil)
+	before.Config.Config.Entrypoint = nil // run ID sh is to be a shell
+	failed.before = &before
 	return failed
 }

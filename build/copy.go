@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"path"
-	"regexp"
 	"strings"
 
 	"nook/build/dockerfile"
@@ -66,6 +65,7 @@ func (c *chain) copy(ctx context.Context, in *dockerfile.Instruction, cmd *docke
 	if err != nil {
 		return err
 	}
+	c.total += max(0, len(parts)-1)
 	for i := range parts {
 		if err := c.copyPart(ctx, in, &parts[i]); err != nil {
 			return err
@@ -95,7 +95,7 @@ func (c *chain) parts(ctx context.Context, in *dockerfile.Instruction, cmd *dock
 	}
 	if len(local) > 0 {
 		one := part{copy: common, spec: SelectSpec{
-			Sources: local, Parents: cmd.Parents, Exclude: cmd.Exclude, Followed: true,
+			Sources: local, Parents: cmd.Parents, Exclude: cmd.Exclude,
 		}}
 		one.copy.Unpack = cmd.Add && (cmd.Unpack == nil || *cmd.Unpack)
 		if cmd.From == "" {
@@ -257,10 +257,12 @@ func redacted(text string) string {
 	}
 }
 
-var remoteForm = `^(https?|git|ssh)://|^[^/@]+@[^/:]+:`
-
 // isRemote says that a source of ADD is no name in the context.
 func isRemote(source string) bool {
-	ok, _ := regexp.MatchString(remoteForm, source)
-	return ok
+	for _, scheme := range []string{"http://", "https://", "git://", "ssh://"} {
+		if strings.HasPrefix(source, scheme) {
+			return true
+		}
+	}
+	return isSCP(source)
 }

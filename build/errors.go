@@ -14,6 +14,8 @@ type StepError struct {
 	// could be made.
 	Enter string
 	Err   error // a *dockerfile.Error around an *ExitError
+
+	before *CommitSpec // of that state
 }
 
 func (e *StepError) Error() string { return e.Err.Error() }

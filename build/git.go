@@ -20,7 +20,7 @@ import (
 func isGit(s string) bool {
 	url, _, _ := strings.Cut(s, "#")
 	switch {
-	case strings.HasPrefix(url, "git://"), strings.HasPrefix(url, "ssh://"), strings.HasPrefix(url, "git@"):
+	case strings.HasPrefix(url, "git://"), strings.HasPrefix(url, "ssh://"), isSCP(url):
 		return true
 	case strings.HasPrefix(url, "github.com/"):
 		return true
@@ -28,6 +28,13 @@ func isGit(s string) bool {
 		return strings.HasSuffix(url, ".git")
 	}
 	return false
+}
+
+// isSCP knows the form user@host:path, as of scp(1).
+func isSCP(s string) bool {
+	user, rest, at := strings.Cut(s, "@")
+	host, path, colon := strings.Cut(rest, ":")
+	return at && colon && user != "" && user[0] != '-' && host != "" && path != "" && !strings.ContainsAny(user+host, "/:@")
 }
 
 // gitSource says what is wanted of a repository.
@@ -81,18 +88,24 @@ func cloneGit(ctx context.Context, src gitSource, dir string, out io.Writer) (st
 		}
 		return nil
 	}
-	if err := run(out, "init", "-q"); err != nil {
-		return "", err
+	// Submodules' URLs may be relative to origin's.
+	for _, args := range [][]string{{"init", "-q"}, {"remote", "add", "--", "origin", repo}} {
+		if err := run(out, args...); err != nil {
+			return "", err
+		}
 	}
 	// A server of files (git's "dumb" protocol) gives no part of a history.
-	var said strings.Builder
-	err = run(&said, "fetch", "-q", "--depth", "1", "--", repo, ref)
-	if err != nil && strings.Contains(said.String(), "does not support shallow") {
-		said.Reset()
-		err = run(&said, "fetch", "-q", "--", repo, ref)
+	shallow := func(args ...string) error {
+		var said strings.Builder
+		err := run(&said, append(args, "--depth=1")...)
+		if err != nil && strings.Contains(said.String(), "does not support shallow") {
+			said.Reset()
+			err = run(&said, args...)
+		}
+		_, _ = io.WriteString(out, said.String())
+		return err
 	}
-	_, _ = io.WriteString(out, said.String())
-	if err != nil {
+	if err := shallow("fetch", "-q", "origin", ref); err != nil {
 		return "", err
 	}
 	if err := run(out, "checkout", "-q", "FETCH_HEAD"); err != nil {
@@ -101,12 +114,18 @@ func cloneGit(ctx context.Context, src gitSource, dir string, out io.Writer) (st
 	if err := checkCommit(run, src); err != nil {
 		return "", err
 	}
-	if err := run(out, "submodule", "-q", "update", "--init", "--recursive", "--depth", "1"); err != nil {
+	if err := shallow("submodule", "-q", "update", "--init", "--recursive"); err != nil {
 		return "", err
 	}
 	if !src.keep { // the history is no part of the context
 		if err := os.RemoveAll(filepath.Join(dir, ".git")); err != nil {
 			return "", err
+		}
+	} else if safe := redacted(repo); safe != repo { // a password is none of the image's
+		for _, args := range [][]string{{"remote", "set-url", "origin", safe}, {"submodule", "-q", "sync", "--recursive"}} {
+			if err := run(out, args...); err != nil {
+				return "", err
+			}
 		}
 	}
 	if err := gitModes(dir); err != nil {

@@ -248,7 +248,7 @@ const contextMount = "/context"
 
 // contextState makes a state of a part of the context, known by its contents.
 func (c *chain) contextState(ctx context.Context, source string) (State, stepKey, error) {
-	sel, err := c.s.w.Select(ctx, c.s.src.tree(), SelectSpec{Sources: []string{source}, Literal: true, Followed: true})
+	sel, err := c.s.w.Select(ctx, c.s.src.tree(), SelectSpec{Sources: []string{source}, Literal: true})
 	if err != nil {
 		return State{}, nil, selectFault(err, source)
 	}
@@ -368,7 +368,13 @@ func (c *chain) agent(out Mount, m dockerfile.Mount, env []string, n int) (Mount
 		out.Target = fmt.Sprintf("/run/buildkit/ssh_agent.%d", n)
 	}
 	out.Socket = socket
-	return out, append(env, "SSH_AUTH_SOCK="+out.Target), nil
+	const name = "SSH_AUTH_SOCK"
+	_, own := c.scope().value(name)
+	another := slices.ContainsFunc(env, func(e string) bool { return strings.HasPrefix(e, name+"=") })
+	if !own && !another { // the first agent's, where the stage has none of its own
+		env = append(env, name+"="+out.Target)
+	}
+	return out, env, nil
 }
 
 // selectFault says what a source that means nothing is.

@@ -424,6 +424,7 @@ func TestGitContext(t *testing.T) {
 	}
 	testGitChecksum(t, repo)
 	testGitModes(t, repo)
+	testGitSubmodule(t)
 	testGitOfAHook(t, repo)
 	t.Setenv("PATH", t.TempDir())
 	if _, err := cloneGit(context.Background(), gitSource{url: "https://h/r.git"}, "", io.Discard); err == nil || !strings.HasPrefix(hint.Of(err), "install git") {
@@ -491,5 +492,49 @@ func testGitOfAHook(t *testing.T, repo string) {
 	}
 	if after := head(); after != before {
 		t.Errorf("the hook's repository was at %q, and is at %q", before, after)
+	}
+}
+
+// The URL of a submodule may be relative to the repository's; a password in
+// that doesn't stay with --keep-git-dir.
+func testGitSubmodule(t *testing.T) {
+	t.Helper()
+	top := t.TempDir()
+	git := func(dir string, args ...string) {
+		t.Helper()
+		args = append([]string{"-C", filepath.Join(top, dir), "-c", "protocol.file.allow=always", "-c", "user.name=a", "-c", "user.email=a@b"}, args...)
+		if out, err := exec.Command("git", args...).CombinedOutput(); err != nil {
+			t.Fatalf("git %s: %v\n%s", args, err, out)
+		}
+	}
+	write(t, filepath.Join(top, "lib"), "l=of the library")
+	write(t, filepath.Join(top, "main"), "m=main")
+	for _, dir := range []string{"lib", "main"} {
+		git(dir, "init", "-q", "-b", "main")
+		if dir == "main" {
+			git(dir, "submodule", "-q", "add", "../lib/.git", "lib")
+			git(dir, "config", "-f", ".gitmodules", "submodule.lib.url", "../lib.git")
+		}
+		git(dir, "add", ".")
+		git(dir, "commit", "-qm", "one")
+		git(dir, "update-server-info")
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		name, rest, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), ".git/")
+		http.ServeFile(w, r, filepath.Join(top, name, ".git", rest))
+	}))
+	defer server.Close()
+	url := strings.Replace(server.URL, "://", "://me:s3cret@", 1) + "/main.git"
+	dir, err := cloneGit(t.Context(), gitSource{url: url, keep: true}, filepath.Join(t.TempDir(), "c"), io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(filepath.Join(dir, "lib", "l")); err != nil || string(text) != "of the library" {
+		t.Errorf("the submodule has %q, %v", text, err)
+	}
+	for _, config := range []string{".git/config", ".git/modules/lib/config"} {
+		if text, err := os.ReadFile(filepath.Join(dir, config)); err != nil || strings.Contains(string(text), "s3cret") {
+			t.Errorf("%s: %v\n%s", config, err, text)
+		}
 	}
 }

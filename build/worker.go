@@ -175,9 +175,6 @@ type SelectSpec struct {
 	// Exclude are patterns of --exclude, as of .dockerignore, relative to each
 	// source.
 	Exclude []string
-	// Followed: a source that is a symlink means what it points to, in the tree.
-	// COPY and ADD always do.
-	Followed bool
 }
 
 // Selection is what a COPY copies.
@@ -236,8 +233,6 @@ type RunSpec struct {
 	Network    string   // host or none; "": host
 	Hostname   string   // "": buildkitsandbox
 	ExtraHosts []string // name:ip
-	Insecure   bool     // --security=insecure
-	Stdin      []byte
 	Mounts     []Mount
 	ShmSize    int64 // bytes; 0: 64 MiB
 	Epoch

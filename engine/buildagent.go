@@ -71,6 +71,7 @@ func forwardAgent(dir, name, socket string) (stop func(), err error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	f := &agentConns{conns: map[net.Conn]bool{}}
 	f.all.Go(func() {
+		defer l.Close() // who comes when no more can be taken is refused
 		for {
 			conn, err := l.AcceptUnix()
 			if err != nil {

@@ -32,7 +32,7 @@ func (w *worker) Commit(ctx context.Context, spec build.CommitSpec) (_ images.Im
 		return images.Image{}, err
 	}
 	c := &committing{w: w, spec: spec, metas: map[string]layers.Meta{}, lacks: map[string]bool{}}
-	o := images.AssembleOptions{Config: spec.Config, Names: spec.Names}
+	o := images.AssembleOptions{Config: spec.Config, Names: spec.Names, Epoch: spec.Epoch.Epoch}
 	below := 0
 	if spec.Base != nil {
 		o.Base, below = w.held(spec.Base.Image), len(spec.Base.State.Layers)

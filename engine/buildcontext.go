@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -340,10 +341,11 @@ func (w *worker) hashAll(ctx context.Context, dir string, nodes []*node) error {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
+			began := time.Now()
 			if err := n.hash(dir); err != nil {
 				return err
 			}
-			memo.add(n)
+			memo.add(n, began)
 			return nil
 		})
 	}

@@ -50,6 +50,7 @@ func (w *worker) Copy(ctx context.Context, below build.State, spec build.CopySpe
 		return state, err
 	}
 	defer st.close()
+	st.linked = spec.Link
 	job := &buildJob{Do: jobCopy, Staging: st.dir, Layers: w.lowers(below), Epoch: epochOf(spec.Epoch)}
 	c := &buildCopy{
 		Spec: spec.From.Spec, Dest: spec.Dest, ToDir: spec.ToDir, Chown: spec.Chown, Keep: spec.KeepOwner,
@@ -84,7 +85,7 @@ func (w *worker) Copy(ctx context.Context, below build.State, spec build.CopySpe
 		return state, err
 	}
 	var before *earlier
-	if found != nil && c.Dir != "" && temporary == "" && !spec.Unpack {
+	if found != nil && c.Dir != "" && temporary == "" && !spec.Unpack && !w.fetched(c.Dir) {
 		before = w.earlier(c, below, spec.Epoch)
 		c.Earlier, c.Changed = before.changed(found.nodes)
 	}

@@ -41,16 +41,16 @@ type keeper struct {
 	number  func() int // numbers for descriptors of pid 1's own
 	maps    *namespaces.Maps
 
-	leash, status, report, output, input *os.File
-	reportW                              int
+	leash, status, report, output *os.File
+	reportW                       int
 }
 
 // keep runs what spec says, whose Root is made by root from the numbers of
 // descriptors, and returns its exit code. Out gets all its output.
-func (e *Engine) keep(ctx context.Context, network string, spec pid1.Spec, root func(number func() int) (*rootfs.Root, error), in []byte, out io.Writer) (code int, err error) {
+func (e *Engine) keep(ctx context.Context, network string, spec pid1.Spec, root func(number func() int) (*rootfs.Root, error), out io.Writer) (code int, err error) {
 	k := &keeper{e: e}
 	defer k.close()
-	if err := k.fork(network, len(in) > 0); err != nil {
+	if err := k.fork(network); err != nil {
 		return 0, err
 	}
 	var all sync.WaitGroup
@@ -69,12 +69,6 @@ func (e *Engine) keep(ctx context.Context, network string, spec pid1.Spec, root 
 	}
 	var copied error
 	all.Go(func() { _, copied = io.Copy(out, k.output) })
-	if k.input != nil {
-		all.Go(func() {
-			_, _ = k.input.Write(in) // it may not want all of it
-			_ = k.input.Close()
-		})
-	}
 	code, err = k.ended()
 	all.Wait()
 	switch {
@@ -89,17 +83,13 @@ func (e *Engine) keep(ctx context.Context, network string, spec pid1.Spec, root 
 }
 
 // fork starts the keeper and pid 1, which wait for what they are to do.
-func (k *keeper) fork(network string, input bool) (err error) {
+func (k *keeper) fork(network string) (err error) {
 	f := &k.f
 	leashR, leashW := f.pipe()
 	reportR, reportW := f.pipe()
 	statusR, statusW := f.pipe()
 	outR, outW := f.pipe()
 	k.inside = [3]int{-1, outW, outW}
-	inW := -1
-	if input {
-		k.inside[0], inW = f.pipe()
-	}
 	if f.err != nil {
 		return f.err
 	}
@@ -122,7 +112,7 @@ func (k *keeper) fork(network string, input bool) (err error) {
 	}
 	k.number = numbers(k.launch, f)
 	k.leash, k.status, k.report = f.file(leashW, "leash"), f.file(statusR, "status"), f.file(reportR, "report")
-	k.output, k.input = f.file(outR, "output"), f.file(inW, "input")
+	k.output = f.file(outR, "output")
 	for _, fd := range []int{leashR, statusW, outW, k.inside[0]} {
 		f.drop(fd)
 	}
@@ -262,7 +252,7 @@ func (k *keeper) close() {
 		cancel()
 		_ = k.maps.Wait(ctx)
 	}
-	for _, f := range []*os.File{k.leash, k.status, k.report, k.output, k.input} {
+	for _, f := range []*os.File{k.leash, k.status, k.report, k.output} {
 		if f != nil {
 			_ = f.Close()
 		}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -51,10 +52,17 @@ func (w *worker) memo(dir string) *memo {
 	}
 	sum := sha256.Sum256([]byte(dir))
 	m := &memo{file: filepath.Join(w.dir, "contexts", hex.EncodeToString(sum[:])), now: map[string]memory{}}
+	if w.fetched(dir) {
+		m.file = ""
+	}
 	m.load()
 	w.memos[dir] = m
 	return m
 }
+
+// fetched tells whether a directory is of this build alone: what came from
+// elsewhere lies under a name that never comes again.
+func (w *worker) fetched(dir string) bool { return strings.HasPrefix(dir, w.temp+"/") }
 
 // load reads the file; one that is damaged or of another version is none.
 func (m *memo) load() {
@@ -132,9 +140,9 @@ func memoryOf(st *unix.Stat_t) memory {
 func (m *memo) find(n *node) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	r, ok := m.old[n.name]
+	r, ok := m.now[n.name]
 	if !ok {
-		r, ok = m.now[n.name]
+		r, ok = m.old[n.name]
 	}
 	want := memoryOf(&n.stat)
 	want.Sum = r.Sum
@@ -146,10 +154,10 @@ func (m *memo) find(n *node) bool {
 	return true
 }
 
-// add remembers a file that was read.
-func (m *memo) add(n *node) {
+// add remembers a file whose reading began then.
+func (m *memo) add(n *node, began time.Time) {
 	r := memoryOf(&n.stat)
-	if time.Since(time.Unix(0, r.Ctime)) < tick {
+	if began.Sub(time.Unix(0, r.Ctime)) < tick {
 		return
 	}
 	r.Sum = n.sum
@@ -162,7 +170,7 @@ func (m *memo) add(n *node) {
 func (m *memo) save() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if !m.news {
+	if !m.news || m.file == "" {
 		return
 	}
 	for name, r := range m.now {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -142,8 +143,15 @@ func (r *buildRun) lockCaches(ctx context.Context) error {
 			return err
 		}
 		r.held = append(r.held, unlock)
+		usedNow(dir)
 	}
 	return nil
+}
+
+// usedNow notes the time for a prune: that of the lock is when it was used last.
+func usedNow(dir string) {
+	now := time.Now()
+	_ = os.Chtimes(dir+".lock", now, now) // else it may go sooner
 }
 
 // cacheOf is the directory of a cache that is locked already, or of a private
@@ -165,6 +173,7 @@ func (r *buildRun) cacheOf(m build.Mount) (string, error) {
 			}
 			if err == nil {
 				r.held = append(r.held, unlock)
+				usedNow(use)
 			}
 			return use, err
 		}

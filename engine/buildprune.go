@@ -127,11 +127,12 @@ func (e *Engine) PruneBuilds(ctx context.Context, o BuildPruneOptions) (PrunedBu
 	began := e.oldestBuild()
 	late := func(t time.Time) bool { return !t.Before(began) || !o.Until.IsZero() && t.After(o.Until) }
 	var size int64
-	counted := map[string]bool{}
+	names := map[string]int{} // keys that lead to a layer
 	for _, s := range list {
-		if n := len(s.layers); n > 0 && !s.InImage && !counted[s.layers[n-1]] {
-			counted[s.layers[n-1]] = true
-			size += s.Size
+		if n := len(s.layers); n > 0 && !s.InImage {
+			if names[s.layers[n-1]]++; names[s.layers[n-1]] == 1 {
+				size += s.Size
+			}
 		}
 	}
 	for _, s := range list {
@@ -144,8 +145,10 @@ func (e *Engine) PruneBuilds(ctx context.Context, o BuildPruneOptions) (PrunedBu
 		if err := os.Remove(s.file); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return done, fmt.Errorf("prune the build cache: %w", err)
 		}
-		if !s.InImage {
-			size -= s.Size
+		if n := len(s.layers); n > 0 && !s.InImage {
+			if names[s.layers[n-1]]--; names[s.layers[n-1]] == 0 {
+				size -= s.Size
+			}
 		}
 		done.IDs = append(done.IDs, s.ID)
 	}

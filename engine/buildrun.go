@@ -91,7 +91,7 @@ func (w *worker) Run(ctx context.Context, below build.State, spec build.RunSpec,
 func (r *buildRun) run(ctx context.Context, out io.Writer) (code int, err error) {
 	e, network := r.w.e, first(r.spec.Network, "host")
 	if e.rootfsKind(false) != rootfs.Copy {
-		code, err = e.keep(ctx, network, r.process(), r.root, r.spec.Stdin, out)
+		code, err = e.keep(ctx, network, r.process(), r.root, out)
 		if !refusesOverlay(err) {
 			return code, err
 		}
@@ -102,7 +102,7 @@ func (r *buildRun) run(ctx context.Context, out io.Writer) (code int, err error)
 	if err := r.flatten(ctx); err != nil {
 		return 0, err
 	}
-	return e.keep(ctx, network, r.process(), r.root, r.spec.Stdin, out)
+	return e.keep(ctx, network, r.process(), r.root, out)
 }
 
 // flatten copies the state's files, and those that binds show.
@@ -215,9 +215,6 @@ func (r *buildRun) process() pid1.Spec {
 	}
 	if !slices.ContainsFunc(spec.Env, func(e string) bool { return strings.HasPrefix(e, "PATH=") }) {
 		spec.Env = append([]string{defaultPath}, spec.Env...)
-	}
-	if s.Insecure {
-		spec.Caps, spec.Filter = ^confine.Caps(0), nil
 	}
 	return spec
 }

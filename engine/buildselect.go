@@ -65,11 +65,12 @@ func expand(t lister, spec build.SelectSpec) ([]copyItem, *excluder, error) {
 }
 
 func expandOne(t lister, source string, spec build.SelectSpec) ([]copyItem, error) {
-	kept := ""
+	left := 0 // components of what stands before /./, which docker doesn't keep
 	if spec.Parents {
-		// docker: what stands before /./ is not kept.
 		if before, after, found := strings.Cut(source, "/./"); found {
-			kept = strings.Trim(path.Clean(before), "/")
+			if clean := strings.Trim(path.Clean(before), "/."); clean != "" {
+				left = strings.Count(clean, "/") + 1
+			}
 			source = before + "/" + after
 		}
 	}
@@ -96,7 +97,9 @@ func expandOne(t lister, source string, spec build.SelectSpec) ([]copyItem, erro
 		}
 		item := copyItem{From: way, Name: path.Base(match), Dir: kind == layers.Directory}
 		if spec.Parents {
-			item.Above, item.Pivot = parentsOf(match, kept), kept
+			parts := strings.Split(match, "/")
+			item.Pivot = path.Join(parts[:min(left, len(parts))]...)
+			item.Above = parentsOf(match, item.Pivot)
 		}
 		items = append(items, item)
 	}

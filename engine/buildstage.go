@@ -122,7 +122,7 @@ func (s *stageRun) build(ctx context.Context, store *layers.Store) error {
 	defer func() { m.Close() }()
 	owner, err := ownerIn(m, job.owner())
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w", job.ownedBy(), err)
 	}
 	if job.Copy != nil && job.Copy.Link {
 		m.Close()
@@ -177,6 +177,9 @@ func (s *stageRun) packStep(ctx context.Context, store *layers.Store, job *build
 		return v.Archive(ctx, data)
 	}
 	v.Skip, v.Owned = mountedPath, dirs[:1]
+	if meta, err := store.Meta(job.Layers[0]); err == nil {
+		v.NoRoot = meta.Root == nil
+	}
 	lacks := false
 	v.Lacks = func() { lacks = true }
 	if err := v.Pack(ctx, data); err != nil {
@@ -192,6 +195,14 @@ func (s *stageRun) packStep(ctx context.Context, store *layers.Store, job *build
 func mountedPath(name string) bool {
 	first, _, below := strings.Cut(name, "/")
 	return below && (first == "proc" || first == "sys" || first == "dev")
+}
+
+// ownedBy is what the owner was given by.
+func (job *buildJob) ownedBy() string {
+	if job.Copy != nil {
+		return "--chown " + job.Copy.Chown
+	}
+	return "USER " + job.Owner
 }
 
 func (job *buildJob) owner() string {
@@ -235,14 +246,14 @@ func ownerIn(m *layers.Making, spec string) (layers.Owned, error) {
 		n, err := strconv.ParseUint(s, 10, 32)
 		return uint32(n), err == nil
 	}
-	const advice = "--chown takes user[:group]; a name must stand in /etc/passwd or /etc/group of what the stage has so far"
+	const advice = "user[:group] is meant; a name must stand in /etc/passwd or /etc/group of what the stage has so far"
 	if id, ok := number(name); ok {
 		o.UID, o.GID = id, id
 	} else {
 		data, _ := m.ReadFile("/etc/passwd", longest)
 		users, err := user.ParsePasswdFilter(strings.NewReader(string(data)), func(u user.User) bool { return u.Name == name })
 		if err != nil || len(users) == 0 {
-			return o, hint.Errorf(advice, "--chown %s: no user %q", spec, name)
+			return o, hint.Errorf(advice, "no user %q", name)
 		}
 		o.UID, o.GID = uint32(users[0].Uid), uint32(users[0].Gid)
 	}
@@ -256,7 +267,7 @@ func ownerIn(m *layers.Making, spec string) (layers.Owned, error) {
 	data, _ := m.ReadFile("/etc/group", longest)
 	groups, err := user.ParseGroupFilter(strings.NewReader(string(data)), func(g user.Group) bool { return g.Name == group })
 	if err != nil || len(groups) == 0 {
-		return o, hint.Errorf(advice, "--chown %s: no group %q", spec, group)
+		return o, hint.Errorf(advice, "no group %q", group)
 	}
 	o.GID = uint32(groups[0].Gid)
 	return o, nil
@@ -297,15 +308,18 @@ func (s *stageRun) copyStep(ctx context.Context, store *layers.Store, m *layers.
 	if k.Time != nil {
 		what.Time, k.look.Time = *k.Time, *k.Time
 	}
+	exclude, err := newExcluder(k.Spec.Exclude)
+	if err != nil {
+		return err
+	}
 	var skip func(string) bool // of the source that is copied now
-	if k.Dir == "" && len(k.Spec.Exclude) > 0 {
+	if len(k.Spec.Exclude) > 0 {
 		what.Skip = func(name string) bool { return skip != nil && skip(name) }
 	}
 	if k.c, err = m.Copier(ctx, what); err != nil {
 		return err
 	}
 	defer k.c.Close()
-	exclude := &excluder{}
 	if k.Dir == "" {
 		if k.Items, exclude, err = expand(k.c, k.Spec); err != nil {
 			return err
@@ -387,8 +401,12 @@ func (k *copyingStep) withParents(item copyItem) error {
 	if item.Dir {
 		above = append(above, item.From)
 	}
-	for _, dir := range above {
-		next, err := k.c.Dressed(dir, spot, path.Base(dir))
+	for n, dir := range above {
+		name := path.Base(dir)
+		if n == len(item.Above) {
+			name = item.Name // From is what a link of this name leads to
+		}
+		next, err := k.c.Dressed(dir, spot, name)
 		if err = errors.Join(err, spot.Close()); err != nil {
 			return err
 		}

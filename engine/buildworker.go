@@ -241,8 +241,10 @@ func (w *worker) place(ctx context.Context, st *staged, below build.State, meta 
 		return build.State{}, w.e.noRoom(err)
 	}
 	defer done()
-	if meta.Root, err = layers.RootOf(filepath.Join(st.dir, "fs")); err != nil {
-		return build.State{}, err
+	if !st.linked {
+		if meta.Root, err = layers.RootOf(filepath.Join(st.dir, "fs")); err != nil {
+			return build.State{}, err
+		}
 	}
 	key, err := w.e.layers.Place(st.dir, meta)
 	if err != nil {
@@ -259,6 +261,7 @@ func (w *worker) place(ctx context.Context, st *staged, below build.State, meta 
 type staged struct {
 	e      *Engine
 	dir    string // "" once it has become a layer
+	linked bool   // it says nothing of /, whatever it will be put on: COPY --link
 	unlock func()
 }
 
@@ -281,7 +284,7 @@ func (e *Engine) stageStep() (*staged, error) {
 		_ = os.Remove(dir)
 		return nil, fmt.Errorf("build: %w", err)
 	}
-	st := &staged{e, dir, func() {
+	st := &staged{e: e, dir: dir, unlock: func() {
 		_ = os.Remove(dir + ".lock")
 		unlock()
 	}}

@@ -3,12 +3,14 @@ package engine
 import (
 	"archive/tar"
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -237,5 +239,113 @@ func TestBuildMountsHaveTheirMode(t *testing.T) {
 	b := mustBuild(t, e, dir, func(o *build.Options) { o.Secrets = map[string]build.Secret{"s": {Env: "A_SECRET"}} })
 	if got := strings.Fields(b.out); !slices.Equal(got, []string{"0", "755", "0", "400"}) {
 		t.Errorf("%q", got)
+	}
+}
+
+// Names of one file are links to it, whichever of them is copied first, and
+// never to what another source put in its place.
+func TestBuildCopiesHardLinks(t *testing.T) {
+	e := loaded(t, "single", nil)
+	files := map[string]string{"d1/x": "one", "d2/x": "two", "d3/keep": "", "Dockerfile": "FROM busybox\nCOPY d1/ d2/ d3/ /over/\nCOPY a /a/\n"}
+	for n := range 300 {
+		files[fmt.Sprintf("a/one/%d", n)] = fmt.Sprint(n)
+	}
+	dir := contextOf(t, files)
+	must(t, os.Link(filepath.Join(dir, "d1/x"), filepath.Join(dir, "d3/y")))
+	must(t, os.Mkdir(filepath.Join(dir, "a/two"), 0o755))
+	for n := range 300 {
+		must(t, os.Link(filepath.Join(dir, fmt.Sprintf("a/one/%d", n)), filepath.Join(dir, fmt.Sprintf("a/two/%d", n))))
+	}
+	var first string
+	for range 3 {
+		b := mustBuild(t, e, dir, func(o *build.Options) { o.NoCache, o.Epoch = true, time.Unix(1, 0) })
+		if first == "" {
+			first = b.Image.ID
+		}
+		if b.Image.ID != first {
+			t.Errorf("the same build is %s and %s", first, b.Image.ID)
+		}
+	}
+	got, err := run(t, e, RunOptions{Image: "made", Remove: true, Command: []string{"sh", "-c", "cat /over/x /over/y; find /a -type f -links 2 | wc -l"}})
+	if err != nil || got.out != "twoone600\n" {
+		t.Errorf("%q, %v", got.out, err)
+	}
+}
+
+// COPY --link says nothing of the root directory.
+func TestBuildLinkLeavesTheRoot(t *testing.T) {
+	e := loaded(t, "mapped", nil)
+	dir := contextOf(t, map[string]string{"Dockerfile": "FROM busybox\nRUN chmod 0711 /\nCOPY --link f /f\nRUN stat -c %a /\n", "f": "f"})
+	b := mustBuild(t, e, dir)
+	got, err := run(t, e, RunOptions{Image: "made", Remove: true, Command: []string{"stat", "-c", "%a", "/"}})
+	if err != nil || b.out != "711\n" || got.out != "711\n" {
+		t.Errorf("in the build %q, then %q, %v", b.out, got.out, err)
+	}
+	found, err := e.Check(t.Context(), CheckOptions{})
+	if err != nil || found.Damaged() {
+		t.Errorf("the store: %+v, %v", found, err)
+	}
+}
+
+// With an epoch an image has no later time, and has one, though it is no more
+// than a label.
+func TestBuildEpochOfAnImageOfLabels(t *testing.T) {
+	e := loaded(t, "single", nil)
+	epoch := time.Unix(1000, 0)
+	for _, base := range []string{"busybox", "scratch"} {
+		dir := contextOf(t, map[string]string{"Dockerfile": "FROM " + base + "\nLABEL a=b\n"})
+		b := mustBuild(t, e, dir, func(o *build.Options) { o.Epoch = epoch })
+		config, err := e.images.Config(b.Image)
+		must(t, err)
+		last := config.History[len(config.History)-1]
+		if config.Created == nil || !config.Created.Equal(epoch) || last.Created == nil || !last.Created.Equal(epoch) {
+			t.Errorf("%s: created %v, the label %v, want %v", base, config.Created, last.Created, epoch)
+		}
+	}
+}
+
+// A cache mount is as old as its last use.
+func TestPruneLeavesCachesThatWereUsed(t *testing.T) {
+	e := loaded(t, "single", nil)
+	long := time.Now().Add(-72 * time.Hour)
+	dir := contextOf(t, map[string]string{"Dockerfile": "FROM busybox\nRUN --mount=type=cache,target=/c,id=used touch /c/x\n" +
+		"RUN --mount=type=cache,target=/c,id=old touch /c/x\n"})
+	mustBuild(t, e, dir)
+	locks, err := filepath.Glob(filepath.Join(e.root, "build", "mounts", "*.lock"))
+	must(t, err)
+	for _, lock := range locks {
+		must(t, os.Chtimes(lock, long, long))
+	}
+	again := contextOf(t, map[string]string{"Dockerfile": "FROM busybox\nRUN --mount=type=cache,target=/c,id=used test -e /c/x\n"})
+	mustBuild(t, e, again)
+	_, err = e.PruneBuilds(t.Context(), BuildPruneOptions{All: true, Until: time.Now().Add(-24 * time.Hour)})
+	must(t, err)
+	if left, _ := filepath.Glob(filepath.Join(e.root, "build", "mounts", "*", "fs")); len(left) != 1 {
+		t.Errorf("%d of %d caches are left", len(left), len(locks))
+	}
+}
+
+// Keys that lead to one layer count its bytes once.
+func TestPruneKeepsAsMuchAsItSays(t *testing.T) {
+	e := loaded(t, "single", nil)
+	dir := contextOf(t, map[string]string{"Dockerfile": "FROM busybox AS a\nRUN dd if=/dev/zero of=/z bs=1k count=1000 2>/dev/null\n" +
+		"FROM busybox\nCOPY --from=a /z /z\nRUN rm /z\n"})
+	mustBuild(t, e, dir)
+	_, err := e.RemoveImage(t.Context(), "made", true)
+	must(t, err)
+	_, err = e.PruneBuilds(t.Context(), BuildPruneOptions{All: true, Keep: 1_100_000})
+	must(t, err)
+	list, err := e.BuildCache(t.Context())
+	must(t, err)
+	var left int64
+	seen := map[string]bool{}
+	for _, s := range list {
+		if top := s.layers[len(s.layers)-1]; !seen[top] {
+			seen[top] = true
+			left += s.Size
+		}
+	}
+	if left > 1_100_000 || left < 1_000_000 {
+		t.Errorf("%d bytes are left", left)
 	}
 }

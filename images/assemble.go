@@ -29,6 +29,9 @@ type AssembleOptions struct {
 	// it ends Assemble. It is called for layers that were packed before too.
 	Packed func(list []PackedLayer) error
 	Unpack UnpackFunc
+	// Epoch, if not zero, is the latest time that the image and its history
+	// after Base's have, and what they have where they would have none.
+	Epoch time.Time
 }
 
 // NewLayer is a layer of an image that is made.
@@ -150,9 +153,8 @@ func (a *assembling) spare() {
 	for _, d := range a.below {
 		a.stage.spare(d.Digest, a.o.Base.files[d.Digest])
 	}
-	for i, l := range a.o.Layers {
+	for _, l := range a.o.Layers {
 		if a.store.hasPacked(l.Before) && !l.Before.Empty {
-			a.packed[i] = *l.Before
 			a.stage.spare(l.Before.Blob.Digest, "")
 		}
 	}
@@ -307,10 +309,13 @@ func (a *assembling) describe() (*Manifest, *ImageConfig) {
 		if step.Created == nil {
 			step.Created = last
 		}
+		if i >= len(below) {
+			step.Created = a.clamped(step.Created)
+		}
 		last = step.Created
 	}
 	if cfg.Created == nil {
-		cfg.Created = last
+		cfg.Created = a.clamped(last)
 	}
 	for _, l := range a.packed {
 		if l.Empty {
@@ -320,6 +325,13 @@ func (a *assembling) describe() (*Manifest, *ImageConfig) {
 		cfg.RootFS.DiffIDs = append(cfg.RootFS.DiffIDs, l.DiffID)
 	}
 	return m, &cfg
+}
+
+func (a *assembling) clamped(at *time.Time) *time.Time {
+	if epoch := a.o.Epoch.UTC(); !a.o.Epoch.IsZero() && (at == nil || at.After(epoch)) {
+		return &epoch
+	}
+	return at
 }
 
 func (a *assembling) candidate() (candidate, error) {

@@ -29,15 +29,16 @@ type Mount struct {
 	UID, GID *uint64
 }
 
-// MountFrom finds from=X in a --mount, without reading the rest of it.
-func MountFrom(m string) string {
+// MountFrom finds from=X in a --mount, without reading the rest of it. Of
+// several the last counts, as it does for ParseMount.
+func MountFrom(m string) (from string) {
 	fields, _ := mountFields(m)
 	for _, field := range fields {
 		if name, value, _ := strings.Cut(field, "="); strings.EqualFold(name, "from") {
-			return value
+			from = value
 		}
 	}
-	return ""
+	return from
 }
 
 // mountFields splits at commas outside of double quotes, as CSV has them.

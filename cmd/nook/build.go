@@ -88,6 +88,9 @@ func (s *shell) build(c *cli.Context) error {
 		return err
 	}
 	out, err := readOutput(c.String("output"))
+	if err == nil && c.IsSet("iidfile") && (out.kind == "tar" || out.kind == "local") {
+		err = hint.Errorf("--iidfile goes with images and archives of them", "--output %s has no image ID", out.kind)
+	}
 	if err != nil {
 		return err
 	}
@@ -138,10 +141,7 @@ func alwaysSo(c *cli.Context, out output) error {
 
 // tellImage gives the id to those who asked for it.
 func (s *shell) tellImage(c *cli.Context, img images.Image, out output) error {
-	if img.ID == "" {
-		if c.IsSet("iidfile") {
-			return hint.Errorf("--iidfile goes with images and archives of them", "this output has no image ID")
-		}
+	if img.ID == "" { // of tar and local
 		return nil
 	}
 	if file := c.String("iidfile"); file != "" {

@@ -347,7 +347,7 @@ func (c *copying) look(at *place, from string) (Look, error) {
 }
 
 // leaf copies what is no directory.
-func (c *copying) leaf(at *place, from string, s *Spot, name string) error {
+func (c *copying) leaf(at *place, from string, s *Spot, name string) (err error) {
 	if err := s.clear(name); err != nil {
 		return err
 	}
@@ -357,17 +357,20 @@ func (c *copying) leaf(at *place, from string, s *Spot, name string) error {
 	}
 	to := path.Join(s.path, name)
 	if at.stat.Nlink > 1 && at.stat.Mode&unix.S_IFMT == unix.S_IFREG {
-		// Files with several names are rare: one at a time.
-		c.m.mu.Lock()
-		first, found := c.m.links[fileID{at.stat.Dev, at.stat.Ino}]
-		if !found {
-			c.m.links[fileID{at.stat.Dev, at.stat.Ino}] = to
-		}
-		c.m.mu.Unlock()
-		if found && unix.Linkat(c.m.root, first, s.fd, name, 0) == nil {
+		// Files with several names are rare: one at a time, so that the first is
+		// whole when the second is linked to it.
+		c.m.linking.Lock()
+		defer c.m.linking.Unlock()
+		id := fileID{at.stat.Dev, at.stat.Ino}
+		if first, found := c.m.links[id]; found && unix.Linkat(c.m.root, first, s.fd, name, 0) == nil {
 			c.m.own(to, look)
 			return nil
 		}
+		defer func() {
+			if err == nil {
+				c.m.links[id] = to
+			}
+		}()
 	}
 	switch at.stat.Mode & unix.S_IFMT {
 	case unix.S_IFREG:

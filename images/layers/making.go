@@ -37,7 +37,11 @@ type Making struct {
 	owners map[string]Owner // of Single, by path
 	whose  func(layer int, name string) (Owner, bool)
 	meta   Meta
-	links  map[fileID]string // first names of files with several
+
+	// linking guards links, the first names of files with several, until the
+	// file of a first name is there.
+	linking sync.Mutex
+	links   map[fileID]string
 }
 
 type fileID struct{ dev, ino uint64 }
@@ -480,6 +484,10 @@ func (s *Spot) clear(name string) error {
 	if err := unix.Unlinkat(s.fd, name, 0); err != nil {
 		return fmt.Errorf("unlink: %w", err)
 	}
-	s.m.own(path.Join(s.path, name), Look{})
+	gone := path.Join(s.path, name)
+	s.m.own(gone, Look{})
+	s.m.linking.Lock()
+	defer s.m.linking.Unlock()
+	maps.DeleteFunc(s.m.links, func(_ fileID, first string) bool { return first == gone })
 	return nil
 }

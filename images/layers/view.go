@@ -37,6 +37,8 @@ type View struct {
 	// mode it is they who tell the owners of what isn't the image's any more;
 	// nil: nobody does.
 	Owned []string
+	// NoRoot leaves the root directory's own attributes out.
+	NoRoot bool
 	// Skip tells of paths without a leading slash that are no changes; nil:
 	// none.
 	Skip func(path string) bool
@@ -155,7 +157,7 @@ func (v View) walk(ctx context.Context, visit func(*changed) error) error {
 	if err := unix.Fstat(below.roots[0], &st); err != nil {
 		return fmt.Errorf("fstat: %w", err)
 	}
-	if !sameRoot(&root.stat, &st) {
+	if !v.NoRoot && !sameRoot(&root.stat, &st) {
 		if err := visit(root); err != nil {
 			return err
 		}
