@@ -168,13 +168,11 @@ func TestExtractRefusesEndlessSparseFiles(t *testing.T) {
 			var stream, pax []byte
 			for i, size := range tc.sizes {
 				stream = append(stream, oldSparse(string(rune('a'+i)), size)...)
-				pax = append(pax, testimage.Hole(string(rune('a'+i)), size)...)
+				pax = append(pax, testimage.Hole(string(rune('a'+i)), min(size, 2*treetar.MaxSparse))...)
 			}
 			stream, pax = append(stream, make([]byte, 1024)...), append(pax, make([]byte, 1024)...)
-			for name, b := range map[string][]byte{"old": stream, "pax": pax} {
-				if err := addTo(t, bytes.NewReader(b)); errors.Is(err, ErrBomb) != tc.bomb || !tc.bomb && err != nil {
-					t.Errorf("ADD of the %s format: got %v", name, err)
-				}
+			if err := addTo(t, bytes.NewReader(pax)); errors.Is(err, ErrBomb) != tc.bomb || !tc.bomb && err != nil {
+				t.Errorf("ADD: got %v", err)
 			}
 			if _, err := Extract(context.Background(), bytes.NewReader(pax), t.TempDir(), Single); errors.Is(err, ErrBomb) != tc.bomb {
 				t.Errorf("of the pax format: got %v", err)
