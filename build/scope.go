@@ -64,9 +64,10 @@ func (s *scope) Get(name string) (string, bool) {
 		pattern := s.lexing.Pattern
 		if s.lexing.Varies {
 			pattern += s.taken
+			s.work.Add(int64(len(value)) * patternCost)
+			s.notText = s.notText || !isText(value)
 		}
 		s.work.Add(int64(pattern+matchCost) * int64(len(value)+matchCost))
-		s.notText = s.notText || s.lexing.Varies && !isText(value)
 	}
 	s.taken += len(value)
 	if s.over() != nil {
