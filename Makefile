@@ -31,7 +31,7 @@ install: build
 
 test:
 	@tools/install-for test
-	$(GO) test -tags $(TAGS) -timeout 20m $(TESTFLAGS) $(PKGS)
+	$(GO) test -tags $(TAGS) -timeout 40m $(TESTFLAGS) $(PKGS)
 
 # Only the slowest: the tests against a whole Debian, and the series that kill
 # commands, monitors and stages at any moment, long enough to mean something.
