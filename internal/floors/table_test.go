@@ -54,6 +54,7 @@ var floors = map[string]float64{
 	"internal/unsynced":   0.7,
 
 	"internal/hint":                 0.1,
+	"internal/nearest":              0.1,
 	"internal/finding":              0.1,
 	"internal/unxz":                 0.1,
 	"internal/probe":                0.1,
