@@ -1,6 +1,7 @@
 package layers
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -29,7 +30,9 @@ func sorted(names []string) []string {
 // Owned; without, an entry that was changed keeps the owner that the image
 // gives to its path, and one that was added is 0:0: no other is known.
 func (v View) Pack(ctx context.Context, w io.Writer) error {
-	out := treetar.NewWriter(w)
+	// A file is four small writes: its header, content, padding and a flush.
+	buffered := bufio.NewWriterSize(w, 256<<10)
+	out := treetar.NewWriter(buffered)
 	out.Seconds, out.Note = true, v.Note
 	owner, done, err := v.owners()
 	if err != nil {
@@ -57,7 +60,7 @@ func (v View) Pack(ctx context.Context, w io.Writer) error {
 		return leaf(ctx, out, c.dirfd, c.base, c.path, &c.stat, owner(c.path, &c.stat, c.from))
 	})
 	if err == nil {
-		err = out.Close()
+		err = errors.Join(out.Close(), buffered.Flush())
 	}
 	if err != nil {
 		return fmt.Errorf("pack: %w", err)
