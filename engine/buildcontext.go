@@ -77,8 +77,14 @@ func (t *contextTree) children(n *node) ([]*node, error) {
 		return nil, fmt.Errorf("read the build context: %w", err)
 	}
 	slices.Sort(names)
-	for _, base := range names {
-		kid := &node{name: path.Join(n.name, base)}
+	all := make([]node, len(names))
+	n.kids = make([]*node, 0, len(names))
+	for i, base := range names {
+		kid := &all[i]
+		kid.name = base
+		if n.name != "." {
+			kid.name = n.name + "/" + base
+		}
 		err := unix.Fstatat(fd, base, &kid.stat, unix.AT_SYMLINK_NOFOLLOW)
 		if errors.Is(err, unix.ENOENT) {
 			continue
@@ -237,6 +243,9 @@ func (w *worker) selectContext(ctx context.Context, s *build.Selection) error {
 			}
 		}
 		begin := len(found.nodes)
+		if err := t.readAll(ctx, n, exclude.in(item)); err != nil {
+			return err
+		}
 		if err := t.collect(ctx, n, exclude.in(item), found); err != nil {
 			return err
 		}
@@ -245,13 +254,14 @@ func (w *worker) selectContext(ctx context.Context, s *build.Selection) error {
 	for name := range only {
 		found.only = append(found.only, name)
 	}
+	found.only = slices.Grow(found.only, len(found.nodes))
 	for _, n := range found.nodes {
-		if n.name != "." && !only[n.name] {
-			only[n.name] = true
+		if n.name != "." {
 			found.only = append(found.only, n.name)
 		}
 	}
 	slices.Sort(found.only)
+	found.only = slices.Compact(found.only)
 	if err := w.hashAll(ctx, t.dir, found.nodes); err != nil {
 		return err
 	}
@@ -277,6 +287,39 @@ func (s *selected) above(name string, only map[string]bool) {
 	for dir := path.Dir(name); dir != "." && dir != "/"; dir = path.Dir(dir) {
 		only[dir] = true
 	}
+}
+
+// readAll reads what is below a directory and isn't skipped, several directories
+// at once.
+func (t *contextTree) readAll(ctx context.Context, n *node, skip func(string) bool) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	var read func(n *node) error
+	read = func(n *node) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		kids, err := t.children(n)
+		if err != nil {
+			return err
+		}
+		for _, kid := range kids {
+			if !kid.is(unix.S_IFDIR) || skip != nil && skip(kid.name) {
+				continue
+			}
+			work := func() error { return read(kid) }
+			if !group.TryGo(work) {
+				if err := work(); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	}
+	if n.is(unix.S_IFDIR) {
+		group.Go(func() error { return read(n) })
+	}
+	return group.Wait()
 }
 
 // collect lists a node and all below it, in the order of names.

@@ -26,19 +26,35 @@ type earlier struct {
 	w     *worker
 	file  string
 	layer string
-	files map[string]memory
+	files *memories
 }
 
-const earlierMagic = "nook copied 1\n"
+const earlierMagic = "nook copied 2\n"
+
+// apart tells whether no two of the sources can have files that come to stand in
+// one place: then the layer of before could have the other one there.
+func apart(c *buildCopy) bool {
+	if len(c.Items) == 1 {
+		return true
+	}
+	seen := map[string]bool{}
+	for _, item := range c.Items {
+		if item.Dir || c.Parents || seen[item.Name] {
+			return false
+		}
+		seen[item.Name] = true
+	}
+	return true
+}
 
 // earlier finds it. What can't be read is none.
 func (w *worker) earlier(c *buildCopy, below build.State, epoch build.Epoch) *earlier {
 	// No other field of c changes where its files come to stand.
 	what, _ := json.Marshal([]any{
-		c.Dir, below.Layers, c.Items, c.Dest, c.ToDir, c.Chown, c.Chmod, c.Parents, c.Link, c.Time, epochOf(epoch),
+		w.e.ids.Mode, c.Dir, below.Layers, c.Items, c.Dest, c.ToDir, c.Chown, c.Chmod, c.Parents, c.Link, c.Time, epochOf(epoch),
 	})
 	sum := sha256.Sum256(what)
-	e := &earlier{w: w, file: filepath.Join(w.dir, "contexts", hex.EncodeToString(sum[:])), files: map[string]memory{}}
+	e := &earlier{w: w, file: filepath.Join(w.dir, "contexts", hex.EncodeToString(sum[:]))}
 	data, err := os.ReadFile(e.file)
 	if err != nil {
 		return e
@@ -52,23 +68,20 @@ func (w *worker) earlier(c *buildCopy, below build.State, epoch build.Epoch) *ea
 		return e
 	}
 	e.layer = string(layer)
-	readMemories(rest, e.files)
+	e.files = readMemories(rest)
 	return e
 }
 
-// changed gives the layer, "" for none, and the names of the files that are
-// not as they were, sorted.
+// changed gives the layer, "" for none, and the names of what is no regular file
+// that is as it was, sorted.
 func (e *earlier) changed(nodes []*node) (layer string, names []string) {
 	if e.layer == "" {
 		return "", nil
 	}
 	for _, n := range nodes {
-		if !n.is(unix.S_IFREG) {
-			continue
-		}
 		now := memoryOf(&n.stat)
 		now.Sum = n.sum
-		if was, ok := e.files[n.name]; !ok || was != now {
+		if was, ok := e.files.find(n.name); !ok || was != now || !n.is(unix.S_IFREG) {
 			names = append(names, n.name)
 		}
 	}
@@ -80,20 +93,19 @@ func (e *earlier) changed(nodes []*node) (layer string, names []string) {
 // What changed within a tick of that is left out: it may have changed again,
 // and its times not show it.
 func (e *earlier) remember(layer string, nodes []*node, began time.Time) {
-	files := map[string]memory{}
+	list := make([]namedMemory, 0, len(nodes))
 	for _, n := range nodes {
 		r := memoryOf(&n.stat)
 		if !n.is(unix.S_IFREG) || began.Sub(time.Unix(0, r.Ctime)) < tick {
 			continue
 		}
 		r.Sum = n.sum
-		files[n.name] = r
+		list = append(list, namedMemory{n.name, r})
 	}
-	var out bytes.Buffer
-	out.WriteString(earlierMagic + layer + "\n")
-	writeMemories(&out, files)
+	files := &memories{}
+	files.add(list)
 	// What isn't known is copied the next time.
-	if err := atomicfile.Write(e.file, sealed(&out), 0o600, atomicfile.Volatile); errors.Is(err, unix.ENOSPC) {
+	if err := atomicfile.Write(e.file, sealed(files.write([]byte(earlierMagic+layer+"\n"))), 0o600, atomicfile.Volatile); errors.Is(err, unix.ENOSPC) {
 		_ = os.Remove(e.file)
 	}
 }

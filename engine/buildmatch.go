@@ -5,6 +5,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/moby/patternmatcher"
 
@@ -117,6 +118,7 @@ func (m matcher) below(dir string) ([]string, error) {
 // directory they mean what is in it, never itself; of a file its name, or its
 // path in the tree; with --parents also what is kept of a path.
 type excluder struct {
+	mu      sync.Mutex // a matcher compiles its patterns when they are first used
 	matcher *patternmatcher.PatternMatcher
 }
 
@@ -128,10 +130,12 @@ func newExcluder(patterns []string) (*excluder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--exclude: %w", err)
 	}
-	return &excluder{matcher}, nil
+	return &excluder{matcher: matcher}, nil
 }
 
 func (x *excluder) matches(name string) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
 	out, err := x.matcher.MatchesOrParentMatches(name)
 	return err == nil && out
 }

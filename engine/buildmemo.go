@@ -6,9 +6,9 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
-	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -25,10 +25,9 @@ import (
 // not remembered.
 type memo struct {
 	file string
+	old  *memories
 	mu   sync.Mutex
-	old  map[string]memory
-	now  map[string]memory
-	news bool
+	now  map[string]memory // of files that were read
 }
 
 // memory is what is remembered of a file.
@@ -41,7 +40,7 @@ type memory struct {
 // tick is more than the resolution of any file system's clock.
 const tick = 2 * time.Second
 
-const memoMagic = "nook context 2\n"
+const memoMagic = "nook context 3\n"
 
 // memo opens the one of a directory.
 func (w *worker) memo(dir string) *memo {
@@ -51,11 +50,16 @@ func (w *worker) memo(dir string) *memo {
 		return m
 	}
 	sum := sha256.Sum256([]byte(dir))
-	m := &memo{file: filepath.Join(w.dir, "contexts", hex.EncodeToString(sum[:])), now: map[string]memory{}}
+	m := &memo{file: filepath.Join(w.dir, "contexts", hex.EncodeToString(sum[:])), now: map[string]memory{}, old: &memories{}}
 	if w.fetched(dir) {
 		m.file = ""
 	}
-	m.load()
+	// One that is damaged or of another version is none.
+	if data, err := os.ReadFile(m.file); err == nil {
+		if rest, ok := unsealed(data, memoMagic); ok {
+			m.old = readMemories(rest)
+		}
+	}
 	w.memos[dir] = m
 	return m
 }
@@ -63,18 +67,6 @@ func (w *worker) memo(dir string) *memo {
 // fetched tells whether a directory is of this build alone: what came from
 // elsewhere lies under a name that never comes again.
 func (w *worker) fetched(dir string) bool { return strings.HasPrefix(dir, w.temp+"/") }
-
-// load reads the file; one that is damaged or of another version is none.
-func (m *memo) load() {
-	m.old = map[string]memory{}
-	data, err := os.ReadFile(m.file)
-	if err != nil {
-		return
-	}
-	if rest, ok := unsealed(data, memoMagic); ok {
-		readMemories(rest, m.old)
-	}
-}
 
 // unsealed is what sealed made a file of, between its magic and its digest.
 func unsealed(data []byte, magic string) ([]byte, bool) {
@@ -87,49 +79,103 @@ func unsealed(data []byte, magic string) ([]byte, bool) {
 }
 
 // sealed ends a file in its digest: a torn one is none.
-func sealed(out *bytes.Buffer) []byte {
-	sum := sha256.Sum256(out.Bytes())
-	out.Write(sum[:])
-	return out.Bytes()
+func sealed(data []byte) []byte {
+	sum := sha256.Sum256(data)
+	return append(data, sum[:]...)
 }
 
-// readMemories reads what writeMemories wrote.
-func readMemories(data []byte, into map[string]memory) {
-	in := bytes.NewReader(data)
-	for {
-		n, err := binary.ReadUvarint(in)
-		if err != nil || n > unix.PathMax {
-			return
+// memories are what is known of many files. A map of them costs more than all
+// else that is done with them: they are looked up in a list.
+type memories struct {
+	list []namedMemory // in the order of names
+	next int           // where the one after the last that was found stands
+}
+
+// namedMemory is what is remembered of the file of a name.
+type namedMemory struct {
+	name string
+	memory
+}
+
+// find looks one up. Names that are asked for in their order are found at once.
+func (m *memories) find(name string) (memory, bool) {
+	at := m.next
+	if at >= len(m.list) || m.list[at].name != name {
+		var found bool
+		at, found = slices.BinarySearchFunc(m.list, name, func(k namedMemory, name string) int { return strings.Compare(k.name, name) })
+		if !found {
+			return memory{}, false
 		}
-		name := make([]byte, n)
-		var f [4]uint64
-		if _, err := io.ReadFull(in, name); err != nil {
-			return
-		}
-		for i := range f {
-			if f[i], err = binary.ReadUvarint(in); err != nil {
-				return
-			}
-		}
-		r := memory{Ino: f[0], Size: f[1], Mtime: int64(f[2]), Ctime: int64(f[3])}
-		if _, err := io.ReadFull(in, r.Sum[:]); err != nil {
-			return
-		}
-		into[string(name)] = r
 	}
+	m.next = at + 1
+	return m.list[at].memory, true
 }
 
-func writeMemories(out *bytes.Buffer, files map[string]memory) {
-	var b []byte
-	for name, r := range files {
-		b = binary.AppendUvarint(b[:0], uint64(len(name)))
-		b = append(b, name...)
-		for _, v := range []uint64{r.Ino, r.Size, uint64(r.Mtime), uint64(r.Ctime)} {
+// add puts files in place of those of their names. The later of two of one name
+// counts.
+func (m *memories) add(list []namedMemory) {
+	m.list = append(m.list, list...)
+	slices.SortStableFunc(m.list, func(a, b namedMemory) int { return strings.Compare(a.name, b.name) })
+	kept := m.list[:0]
+	for i, k := range m.list {
+		if i+1 < len(m.list) && m.list[i+1].name == k.name {
+			continue
+		}
+		kept = append(kept, k)
+	}
+	m.list, m.next = kept, 0
+}
+
+// readMemories reads what write wrote.
+func readMemories(data []byte) *memories {
+	m := &memories{}
+	text := string(data) // the names are parts of it
+	n, used := binary.Uvarint(data)
+	if used <= 0 || n > uint64(len(data)/sha256.Size) {
+		return m
+	}
+	data = data[used:]
+	m.list = make([]namedMemory, 0, n)
+	for range n {
+		size, used := binary.Uvarint(data)
+		if used <= 0 || size > uint64(len(data)-used) {
+			return &memories{}
+		}
+		begin := len(text) - len(data) + used
+		k := namedMemory{name: text[begin : begin+int(size)]}
+		data = data[used+int(size):]
+		var f [4]uint64
+		for i := range f {
+			if f[i], used = binary.Uvarint(data); used <= 0 {
+				return &memories{}
+			}
+			data = data[used:]
+		}
+		k.Ino, k.Size, k.Mtime, k.Ctime = f[0], f[1], int64(f[2]), int64(f[3])
+		if len(data) < len(k.Sum) {
+			return &memories{}
+		}
+		data = data[copy(k.Sum[:], data):]
+		m.list = append(m.list, k)
+	}
+	return m
+}
+
+// write appends them to a file, how many first.
+func (m *memories) write(b []byte) []byte {
+	const each = 64 + 4*binary.MaxVarintLen64 + sha256.Size // most of the time
+	b = slices.Grow(b, each*len(m.list))
+	b = binary.AppendUvarint(b, uint64(len(m.list)))
+	for i := range m.list {
+		k := &m.list[i]
+		b = binary.AppendUvarint(b, uint64(len(k.name)))
+		b = append(b, k.name...)
+		for _, v := range [...]uint64{k.Ino, k.Size, uint64(k.Mtime), uint64(k.Ctime)} {
 			b = binary.AppendUvarint(b, v)
 		}
-		b = append(b, r.Sum[:]...)
-		out.Write(b)
+		b = append(b, k.Sum[:]...)
 	}
+	return b
 }
 
 func memoryOf(st *unix.Stat_t) memory {
@@ -142,7 +188,7 @@ func (m *memo) find(n *node) bool {
 	defer m.mu.Unlock()
 	r, ok := m.now[n.name]
 	if !ok {
-		r, ok = m.old[n.name]
+		r, ok = m.old.find(n.name)
 	}
 	want := memoryOf(&n.stat)
 	want.Sum = r.Sum
@@ -150,7 +196,6 @@ func (m *memo) find(n *node) bool {
 		return false
 	}
 	n.sum = r.Sum
-	m.now[n.name] = r
 	return true
 }
 
@@ -163,24 +208,23 @@ func (m *memo) add(n *node, began time.Time) {
 	r.Sum = n.sum
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.now[n.name], m.news = r, true
+	m.now[n.name] = r
 }
 
 // save writes what is new. Files that this build didn't ask for stay known.
 func (m *memo) save() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if !m.news || m.file == "" {
+	if len(m.now) == 0 || m.file == "" {
 		return
 	}
+	var news []namedMemory
 	for name, r := range m.now {
-		m.old[name] = r
+		news = append(news, namedMemory{name, r})
 	}
-	var out bytes.Buffer
-	out.WriteString(memoMagic)
-	writeMemories(&out, m.old)
+	m.old.add(news)
 	// What can't be kept is read again the next time.
-	if err := atomicfile.Write(m.file, sealed(&out), 0o600, atomicfile.Volatile); errors.Is(err, unix.ENOSPC) {
+	if err := atomicfile.Write(m.file, sealed(m.old.write([]byte(memoMagic))), 0o600, atomicfile.Volatile); errors.Is(err, unix.ENOSPC) {
 		_ = os.Remove(m.file)
 	}
 }
