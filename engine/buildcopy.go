@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -31,8 +32,8 @@ type buildCopy struct {
 	Parents bool             `json:"parents,omitempty"`
 	Link    bool             `json:"link,omitempty"` // the layers below tell names of users, and no more
 	Time    *time.Time       `json:"time,omitempty"`
-	// Earlier is the key of the layer that the same COPY made before, and
-	// Changed are those of Only that aren't what they were then, sorted.
+	// Earlier is the key of the layer that the same COPY made before, and Changed
+	// are those of Only that can't be taken from it, sorted.
 	Earlier string `json:"earlier,omitempty"`
 	Changed names  `json:"changed"`
 }
@@ -85,12 +86,12 @@ func (w *worker) Copy(ctx context.Context, below build.State, spec build.CopySpe
 		return state, err
 	}
 	var before *earlier
-	if found != nil && c.Dir != "" && temporary == "" && !spec.Unpack && !w.fetched(c.Dir) {
+	if found != nil && c.Dir != "" && temporary == "" && !spec.Unpack && !w.fetched(c.Dir) && apart(c) {
 		before = w.earlier(c, below, spec.Epoch)
 		c.Earlier, c.Changed = before.changed(found.nodes)
 	}
 	began := time.Now()
-	meta, err := w.make(ctx, job)
+	made, err := w.make(ctx, job)
 	if err != nil {
 		return state, err
 	}
@@ -100,9 +101,9 @@ func (w *worker) Copy(ctx context.Context, below build.State, spec build.CopySpe
 		}
 	}
 	state, err = w.place(ctx, st, below, layers.Meta{
-		Made: &layers.Made{Time: w.stepTime(spec.Epoch)}, Entries: meta.Entries, Bytes: meta.Bytes,
+		Made: &layers.Made{Time: w.stepTime(spec.Epoch)}, Entries: made.Entries, Bytes: made.Bytes + found.linkedBytes(made.took),
 	})
-	if err == nil && found != nil && found.changed(spec.From.Tree.Dir) {
+	if err == nil && found != nil && found.changed(spec.From.Tree.Dir, made.took) {
 		w.mu.Lock()
 		w.unsure[top(state)] = true
 		w.mu.Unlock()
@@ -137,31 +138,49 @@ func (w *worker) readyRoot(st *staged, below build.State, link bool) error {
 	return nil
 }
 
+// relinked is what the layer of an earlier COPY was good for.
+type relinked struct {
+	Linked int   `json:"linked"` // files that are its own
+	Copied names `json:"copied"` // those that were copied, and what else is no directory
+}
+
+// madeLayer is what a stage tells of the layer that it made.
+type madeLayer struct {
+	layers.Meta
+	took *relinked // nil: there was no earlier one
+}
+
 // make has a stage make a layer.
-func (w *worker) make(ctx context.Context, job *buildJob) (layers.Meta, error) {
-	var meta layers.Meta
+func (w *worker) make(ctx context.Context, job *buildJob) (made madeLayer, err error) {
 	job.Now = w.now()
 	if job.Epoch != nil {
 		job.Now = *job.Epoch
 	}
-	err := w.e.stage(ctx, request{Build: job}, func(ev event) {
+	err = w.e.stage(ctx, request{Build: job}, func(ev event) {
 		switch {
 		case ev.Note != "":
 			w.note(ev.Note)
 		case ev.Made != nil:
-			meta = *ev.Made
+			made = madeLayer{*ev.Made, ev.Relinked}
 		}
 	})
-	return meta, err
+	return made, err
 }
 
 // changed tells whether something isn't what it was when it was read for its
-// digest: what was copied may be another content, mode or target of a link.
-func (s *selected) changed(dir string) bool {
+// digest: what was copied may be another content, mode or target of a link. A
+// file that was linked has the content of its digest, whatever it is by now.
+func (s *selected) changed(dir string, took *relinked) bool {
 	if dir == "" {
 		return false
 	}
-	for _, n := range s.nodes {
+	look := s.nodes
+	if took != nil {
+		if some, _ := s.split(took); len(look)-len(some) == took.Linked {
+			look = some
+		}
+	}
+	for _, n := range look {
 		var st unix.Stat_t
 		err := statBelow(dir, n.name, &st)
 		// A directory's times are of names that come, which aren't copied, or go.
@@ -170,6 +189,33 @@ func (s *selected) changed(dir string) bool {
 		}
 	}
 	return false
+}
+
+// split tells those that were copied, or are no files, from those that were
+// linked. If that isn't how many were, something became another kind of file
+// meanwhile.
+func (s *selected) split(took *relinked) (copied, linked []*node) {
+	slices.Sort(took.Copied)
+	for _, n := range s.nodes {
+		if _, found := slices.BinarySearch(took.Copied, n.name); found || !n.is(unix.S_IFREG) {
+			copied = append(copied, n)
+		} else {
+			linked = append(linked, n)
+		}
+	}
+	return copied, linked
+}
+
+// linkedBytes are the contents of the files that were linked.
+func (s *selected) linkedBytes(took *relinked) (sum int64) {
+	if s == nil || took == nil {
+		return 0
+	}
+	_, linked := s.split(took)
+	for _, n := range linked {
+		sum += n.stat.Size
+	}
+	return sum
 }
 
 // writeFiles makes a directory of files that are given; those without a time

@@ -59,6 +59,44 @@ func TestCopyLinksWhatItCopiedBefore(t *testing.T) {
 	}
 }
 
+// TestCopyLinksNoFileOfAnotherSource: of two sources with a file of one name the
+// layer of before has the second's. Once that is gone the first's is copied,
+// though it is as it was.
+func TestCopyLinksNoFileOfAnotherSource(t *testing.T) {
+	t.Parallel()
+	e := loaded(t, "mapped", nil)
+	dir := contextOf(t, map[string]string{
+		"Dockerfile": "FROM busybox\nCOPY a b /x/y/\n", "a/f": "of a", "b/f": "of b", "b/g": "",
+	})
+	in := func(name string) string { return filepath.Join(dir, name) }
+	at := time.Now().Add(-time.Hour)
+	for _, name := range []string{"a/f", "b/f"} {
+		if err := os.Chtimes(in(name), at, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	untilOld(t, in("a/f"), in("b/f"))
+	mustBuild(t, e, dir)
+	if err := os.Remove(in("b/f")); err != nil {
+		t.Fatal(err)
+	}
+	b := mustBuild(t, e, dir)
+	got, err := os.ReadFile(filepath.Join(e.layers.Dir(topOf(t, e, b)), "x/y/f"))
+	if err != nil || string(got) != "of a" {
+		t.Errorf("the file is %q, %v; want that of a", got, err)
+	}
+}
+
+// topOf is the key of an image's topmost layer.
+func topOf(t *testing.T, e *Engine, b built) string {
+	t.Helper()
+	chain, err := e.layers.Chain(diffIDsOf(t, e, b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return chain.Keys[len(chain.Keys)-1]
+}
+
 // untilOld waits until files are older than a tick.
 func untilOld(t *testing.T, names ...string) {
 	t.Helper()

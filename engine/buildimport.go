@@ -297,7 +297,7 @@ func (r *remoteLayer) unpack(ctx context.Context, w *worker) error {
 	if err := w.readyRoot(r.st, below, len(below.Layers) == 0); err != nil {
 		return err
 	}
-	var meta layers.Meta
+	var meta madeLayer
 	var packed packedFile
 	if !r.layer.Empty {
 		blob := filepath.Join(r.st.dir, "blob")
@@ -315,7 +315,7 @@ func (r *remoteLayer) unpack(ctx context.Context, w *worker) error {
 	meta.Made = &layers.Made{Time: r.layer.Created, Blob: &layers.MadeBlob{
 		Digest: r.layer.Blob.Digest, Size: r.layer.Blob.Size, MediaType: r.layer.Blob.MediaType, Empty: r.layer.Empty,
 	}}
-	state, err := w.place(ctx, r.st, below, meta)
+	state, err := w.place(ctx, r.st, below, meta.Meta)
 	if err != nil {
 		return err
 	}

@@ -75,7 +75,8 @@ func (s *stageRun) squash(ctx context.Context, store *layers.Store, job *buildJo
 		Upper: merged, Full: true, Lowers: lowers, Owned: dirs, IDs: s.req.IDs, Skip: mountedPath,
 		Note: func(text string) { s.tell(event{Note: text}) },
 	}
-	return v.Pack(ctx, data)
+	_, err := v.Pack(ctx, data)
+	return err
 }
 
 // mountMerged mounts layers for reading, in the stage's own mount namespace.

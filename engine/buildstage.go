@@ -135,10 +135,11 @@ func (s *stageRun) build(ctx context.Context, store *layers.Store) error {
 	if job.Epoch != nil {
 		m.Latest = *job.Epoch
 	}
+	var took *relinked
 	if job.Do == jobMkdir {
 		err = s.makeDir(m, job, owner)
 	} else {
-		err = s.copyStep(ctx, store, m, job, owner)
+		took, err = s.copyStep(ctx, store, m, job, owner)
 	}
 	if err != nil {
 		return err
@@ -149,7 +150,7 @@ func (s *stageRun) build(ctx context.Context, store *layers.Store) error {
 		}
 	}
 	meta, err := m.Done()
-	s.tell(event{Made: &meta})
+	s.tell(event{Made: &meta, Relinked: took})
 	return err
 }
 
@@ -176,17 +177,12 @@ func (s *stageRun) packStep(ctx context.Context, store *layers.Store, job *build
 		v.Owned = dirs
 		return v.Archive(ctx, data)
 	}
-	v.Skip, v.Owned = mountedPath, dirs[:1]
+	v.Skip, v.Owned, v.Still = mountedPath, dirs[:1], true
 	if meta, err := store.Meta(job.Layers[0]); err == nil {
 		v.NoRoot = meta.Root == nil
 	}
-	lacks := false
-	v.Lacks = func() { lacks = true }
-	if err := v.Pack(ctx, data); err != nil {
-		return err
-	}
-	size, err := countFiles(ctx, dirs[0])
-	s.tell(event{Sizes: []int64{size}, Lacks: lacks})
+	packed, err := v.Pack(ctx, data)
+	s.tell(event{Sizes: []int64{packed.Bytes}, Lacks: packed.Lacks})
 	return err
 }
 
@@ -282,7 +278,7 @@ type copyingStep struct {
 	look  layers.Look // of the directories that are made on the way
 }
 
-func (s *stageRun) copyStep(ctx context.Context, store *layers.Store, m *layers.Making, job *buildJob, owner layers.Owned) (err error) {
+func (s *stageRun) copyStep(ctx context.Context, store *layers.Store, m *layers.Making, job *buildJob, owner layers.Owned) (_ *relinked, err error) {
 	k := &copyingStep{buildCopy: job.Copy, m: m, owner: owner}
 	what := layers.Copying{From: []string{k.Dir}, Host: true, Only: k.Only}
 	if k.Dir == "" {
@@ -295,7 +291,7 @@ func (s *stageRun) copyStep(ctx context.Context, store *layers.Store, m *layers.
 		what.Owner = &k.owner
 	}
 	if what.Chmod, err = parseChmod(k.Chmod); err != nil {
-		return err
+		return nil, err
 	}
 	if k.Earlier != "" {
 		what.Earlier = store.Dir(k.Earlier)
@@ -310,39 +306,43 @@ func (s *stageRun) copyStep(ctx context.Context, store *layers.Store, m *layers.
 	}
 	exclude, err := newExcluder(k.Spec.Exclude)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var skip func(string) bool // of the source that is copied now
 	if len(k.Spec.Exclude) > 0 {
 		what.Skip = func(name string) bool { return skip != nil && skip(name) }
 	}
 	if k.c, err = m.Copier(ctx, what); err != nil {
-		return err
+		return nil, err
 	}
 	defer k.c.Close()
 	if k.Dir == "" {
 		if k.Items, exclude, err = expand(k.c, k.Spec); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if len(k.Items) == 0 && k.ToDir { // all is excluded
 		spot, err := k.destDir()
 		if err != nil {
-			return err
+			return nil, err
 		}
-		return spot.Close()
+		return nil, spot.Close()
 	}
 	for _, item := range k.Items {
 		skip = exclude.in(item)
 		if err := k.item(ctx, item); err != nil {
-			return err
+			return nil, err
 		}
 		// What two of them have in common must not meet.
 		if err := k.c.Wait(); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	if k.Earlier == "" {
+		return nil, nil
+	}
+	linked, copied := k.c.Taken()
+	return &relinked{linked, copied}, nil
 }
 
 // destDir makes the destination where it is a directory.

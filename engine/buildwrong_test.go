@@ -112,8 +112,20 @@ func TestBuildKnowsWhatChangedWhileItWasCopied(t *testing.T) {
 		sel, err := w.Select(t.Context(), tree, build.SelectSpec{Sources: []string{"d"}})
 		must(t, err)
 		must(t, change(dir))
-		if got, want := sel.Found.(*selected).changed(dir), name != "" && name != "a new name"; got != want {
+		found := sel.Found.(*selected)
+		if got, want := found.changed(dir, nil), name != "" && name != "a new name"; got != want {
 			t.Errorf("%s: changed is %t", name, got)
+		}
+		// A linked file is what it was when it was read. One that is neither
+		// linked nor copied became something else.
+		linked := name == "a file" || name == "one that is"
+		if got, want := found.changed(dir, &relinked{Linked: 1}), name != "" && name != "a new name" && !linked; got != want {
+			t.Errorf("%s, with the file linked: changed is %t", name, got)
+		}
+		for _, took := range []relinked{{Copied: names{"d/l", "d/f"}}, {}} {
+			if linked && !found.changed(dir, &took) {
+				t.Errorf("%s: a change is missed with %v", name, took)
+			}
 		}
 		w.close()
 	}

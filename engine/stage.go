@@ -104,6 +104,8 @@ type event struct {
 	Failure *event `json:"failure,omitempty"`
 	// Made answers a build's job that makes a layer.
 	Made *layers.Meta `json:"made,omitempty"`
+	// Relinked comes with Made of a COPY that had an earlier one.
+	Relinked *relinked `json:"relinked,omitempty"`
 	// Lacks comes with the size of a step's layer: what was packed is not all of it.
 	Lacks bool `json:"lacks,omitempty"`
 	// Picked answers one that looks for files.

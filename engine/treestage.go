@@ -71,7 +71,8 @@ func (s *stageRun) files(ctx context.Context, store *layers.Store) error {
 		}
 		return err
 	case jobPack:
-		return s.view(job, store, next).Pack(ctx, data)
+		_, err := s.view(job, store, next).Pack(ctx, data)
+		return err
 	case jobArchive:
 		return s.view(job, store, next).Archive(ctx, data)
 	}

@@ -34,10 +34,9 @@ type Copying struct {
 	Chmod func(mode uint32, dir bool) uint32
 	// Time is what all files get; zero: their own.
 	Time time.Time
-	// Earlier is a layer, its fs, that the same copy made before; "": none. A
-	// file of the tree that Same knows to be as it was then, in content and
-	// extended attributes, is taken from there by a hard link, if it looks as
-	// it has to.
+	// Earlier is a layer, its fs, that the same copy, with an Owner, made before;
+	// "": none. A regular file of the tree that Same knows to be in all as it was
+	// then is taken from there by a hard link, and nobody looks at it.
 	Earlier string
 	Same    func(name string) bool
 }
@@ -56,6 +55,10 @@ type copying struct {
 	only   map[string][]string
 	group  *errgroup.Group
 	whose  func(layer int, name string) (Owner, bool) // of Single; nil: as on disk
+
+	mu     sync.Mutex
+	copied []string
+	linked int
 }
 
 // Copier copies paths of one tree into a layer, directories of it side by side.
@@ -73,7 +76,7 @@ func (m *Making) Copier(ctx context.Context, what Copying) (*Copier, error) {
 		return nil, err
 	}
 	c := &copying{Copying: what, m: m, tree: tree, caller: ctx}
-	if what.Earlier != "" {
+	if what.Earlier != "" && what.Owner != nil {
 		// Without it all is copied: it may be gone by now.
 		c.old, _ = openMerged([]string{what.Earlier})
 	}
@@ -88,15 +91,33 @@ func (m *Making) Copier(ctx context.Context, what Copying) (*Copier, error) {
 		}
 	}
 	if what.Only != nil {
-		c.only = map[string][]string{}
-		for _, name := range what.Only {
-			dir, base := path.Split(name)
-			dir = path.Clean(dir)
-			c.only[dir] = append(c.only[dir], base)
-		}
+		c.only = inDirs(what.Only)
 	}
 	return &Copier{c}, nil
 }
+
+// inDirs sorts paths by the directories that they are in.
+func inDirs(paths []string) map[string][]string {
+	all := map[string][]string{}
+	for len(paths) > 0 {
+		dir, _ := path.Split(paths[0])
+		n := 0 // those of one directory follow each other, but for what is below it
+		var names []string
+		for n < len(paths) && strings.HasPrefix(paths[n], dir) && strings.IndexByte(paths[n][len(dir):], '/') < 0 {
+			names = append(names, paths[n][len(dir):])
+			n++
+		}
+		at := path.Clean(dir)
+		all[at] = append(all[at], names...)
+		paths = paths[n:]
+	}
+	return all
+}
+
+// Taken tells what Copying.Earlier was good for: how many files were linked from
+// it, whose bytes aren't counted, and what of the tree, directories aside, was
+// copied anew.
+func (c *Copier) Taken() (linked int, copied []string) { return c.c.linked, c.c.copied }
 
 // Wait waits for what was begun and gives its first error. What may meet in
 // one directory of the layer is to be copied one after the other.
@@ -180,7 +201,7 @@ func (c *Copier) Entry(from string, s *Spot, name string) error {
 		return fmt.Errorf("%s: %w", printable(from), err)
 	}
 	defer d.close()
-	return c.c.entry(d, base, from, s, name)
+	return c.c.entry(d, base, from, s, name, false)
 }
 
 // Dressed makes a directory of the layer look like one of the tree.
@@ -245,19 +266,23 @@ func (c *copying) dir(d *mergedDir, from string, s *Spot) (err error) {
 			defer s.old.close()
 		}
 	}
+	// Nothing is in the way in a directory that was just made, of names that all
+	// differ.
+	fresh := s.fresh
+	s.fresh = false
 	for _, name := range names {
 		if err := c.ctx.Err(); err != nil {
 			return err
 		}
-		if err := c.entry(d, name, path.Join(from, name), s, name); err != nil {
+		if err := c.entry(d, name, path.Join(from, name), s, name, fresh); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// entry copies one.
-func (c *copying) entry(d *mergedDir, base, from string, s *Spot, name string) error {
+// entry copies one. Fresh says that nothing is under its name.
+func (c *copying) entry(d *mergedDir, base, from string, s *Spot, name string, fresh bool) error {
 	if c.Skip != nil && c.Skip(from) {
 		return nil
 	}
@@ -265,12 +290,17 @@ func (c *copying) entry(d *mergedDir, base, from string, s *Spot, name string) e
 		c.m.leaveOut(path.Join(s.path, name))
 		return nil
 	}
+	if s.old != nil && c.Same(from) {
+		if linked, err := c.link(s, name, fresh); linked || err != nil {
+			return err
+		}
+	}
 	at, err := d.lookup(base)
 	if err != nil {
 		return fmt.Errorf("%s: %w", printable(from), err)
 	}
 	if !at.isDir() {
-		if err := c.leaf(at, from, s, name); err != nil {
+		if err := c.leaf(at, from, s, name, fresh); err != nil {
 			return fmt.Errorf("%s: %w", printable(from), err)
 		}
 		return nil
@@ -347,9 +377,11 @@ func (c *copying) look(at *place, from string) (Look, error) {
 }
 
 // leaf copies what is no directory.
-func (c *copying) leaf(at *place, from string, s *Spot, name string) (err error) {
-	if err := s.clear(name); err != nil {
-		return err
+func (c *copying) leaf(at *place, from string, s *Spot, name string, fresh bool) (err error) {
+	if !fresh {
+		if err := s.clear(name); err != nil {
+			return err
+		}
 	}
 	look, err := c.look(at, from)
 	if err != nil {
@@ -372,11 +404,10 @@ func (c *copying) leaf(at *place, from string, s *Spot, name string) (err error)
 			}
 		}()
 	}
+	c.took(from)
 	switch at.stat.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
-		if !c.link(at, from, s, name, look) {
-			err = c.file(at, s, name, look)
-		}
+		err = c.file(at, s, name, look)
 	case unix.S_IFLNK:
 		var target string
 		if target, err = readLink(at); err == nil {
@@ -398,23 +429,33 @@ func (c *copying) leaf(at *place, from string, s *Spot, name string) (err error)
 // link takes a file from the layer that was made before. What is in a layer
 // never changes, so the two can be one file; it is as if it was packed and
 // unpacked with both. Whatever is in the way, the file is copied instead.
-func (c *copying) link(at *place, from string, s *Spot, name string, look Look) bool {
-	if s.old == nil || !c.Same(from) {
-		return false
+func (c *copying) link(s *Spot, name string, fresh bool) (bool, error) {
+	if !fresh {
+		if err := s.clear(name); err != nil {
+			return false, fmt.Errorf("%s: %w", printable(path.Join(s.path, name)), err)
+		}
 	}
-	old, err := s.old.lookup(name)
-	if err != nil || old.stat.Size != at.stat.Size || old.stat.Mode != unix.S_IFREG|look.Mode ||
-		old.stat.Mtim != c.m.times(look.Time)[1] {
-		return false
+	if err := unix.Linkat(s.old.parts[0].fd, name, s.fd, name, 0); err != nil {
+		return false, nil //nolint:nilerr // then it is copied
 	}
-	if c.m.ids != Single && (old.stat.Uid != look.UID || old.stat.Gid != look.GID) {
-		return false
+	if c.m.ids == Single {
+		c.m.own(path.Join(s.path, name), Look{UID: c.Owner.UID, GID: c.Owner.GID})
 	}
-	if unix.Linkat(old.dirfd, old.name, s.fd, name, 0) != nil {
-		return false
+	c.m.count(0)
+	c.mu.Lock()
+	c.linked++
+	c.mu.Unlock()
+	return true, nil
+}
+
+// took notes that something is copied in spite of Earlier.
+func (c *copying) took(from string) {
+	if c.old == nil {
+		return
 	}
-	c.m.count(at.stat.Size)
-	return true
+	c.mu.Lock()
+	c.copied = append(c.copied, from)
+	c.mu.Unlock()
 }
 
 // small is a file that is copied with one read and one write.

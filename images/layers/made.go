@@ -43,7 +43,7 @@ type MadeBlob struct {
 	// Empty: the tar stream has no entry.
 	Empty bool `json:"empty,omitempty"`
 	// Lacks says that it isn't all of the directory, which no image is to run
-	// on: View.Lacks.
+	// on: Packed.Lacks.
 	Lacks bool `json:"lacks,omitempty"`
 }
 

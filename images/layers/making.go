@@ -208,6 +208,7 @@ type Spot struct {
 	low   *mergedDir // nil: nothing below shows in it
 	old   *mergedDir // of copying.old, while its contents are copied
 	times []unix.Timespec
+	fresh bool // just made, nothing is in it
 }
 
 // Root is the layer's root directory.
@@ -333,7 +334,7 @@ func inheritLook(at *place) (Look, error) {
 
 // Mkdir makes a directory where the view shows none.
 func (s *Spot) Mkdir(name string, look Look) (*Spot, error) {
-	in := &Spot{m: s.m, path: path.Join(s.path, name), fd: -1}
+	in := &Spot{m: s.m, path: path.Join(s.path, name), fd: -1, fresh: true}
 	if err := in.make(s.fd, name, look); err != nil {
 		in.forget()
 		return nil, err

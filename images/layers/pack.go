@@ -29,17 +29,20 @@ func sorted(names []string) []string {
 // (OCI image specification, layer.md). In Single mode the owners are those of
 // Owned; without, an entry that was changed keeps the owner that the image
 // gives to its path, and one that was added is 0:0: no other is known.
-func (v View) Pack(ctx context.Context, w io.Writer) error {
+func (v View) Pack(ctx context.Context, w io.Writer) (Packed, error) {
 	// A file is four small writes: its header, content, padding and a flush.
 	buffered := bufio.NewWriterSize(w, 256<<10)
 	out := treetar.NewWriter(buffered)
-	out.Seconds, out.Note = true, v.Note
-	owner, done, err := v.owners()
+	out.Seconds, out.Still, out.Note = true, v.Still, v.Note
+	out.Ahead(ctx)
+	defer out.Stop()
+	var done Packed
+	owner, release, err := v.owners()
 	if err != nil {
-		return fmt.Errorf("pack: %w", err)
+		return done, fmt.Errorf("pack: %w", err)
 	}
-	defer done()
-	v.Skip = v.packable()
+	defer release()
+	v.Skip = v.packable(&done.Lacks)
 	err = v.walk(ctx, func(c *changed) error {
 		if len(c.path) >= unix.PathMax {
 			return fmt.Errorf("%s: its name has %d bytes, and in a layer there is room for %d: %w",
@@ -63,13 +66,22 @@ func (v View) Pack(ctx context.Context, w io.Writer) error {
 		err = errors.Join(out.Close(), buffered.Flush())
 	}
 	if err != nil {
-		return fmt.Errorf("pack: %w", err)
+		return done, fmt.Errorf("pack: %w", err)
 	}
-	return nil
+	done.Bytes = out.Bytes()
+	return done, nil
+}
+
+// Packed is what Pack tells of the layer that it wrote.
+type Packed struct {
+	Bytes int64 // of its files' contents
+	// Lacks says that it has not all of Upper: Extract makes another directory
+	// of it.
+	Lacks bool
 }
 
 // packable adds to Skip the names that a layer can't have.
-func (v View) packable() func(name string) bool {
+func (v View) packable(lacks *bool) func(name string) bool {
 	skip := v.Skip
 	return func(name string) bool {
 		if skip != nil && skip(name) {
@@ -81,9 +93,7 @@ func (v View) packable() func(name string) bool {
 		if v.Note != nil {
 			v.Note(leftOut(name))
 		}
-		if v.Lacks != nil {
-			v.Lacks()
-		}
+		*lacks = true
 		return true
 	}
 }

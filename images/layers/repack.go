@@ -15,7 +15,10 @@ import (
 func (v View) Layer(ctx context.Context, dir string) (Meta, error) {
 	r, w := io.Pipe()
 	var all sync.WaitGroup
-	all.Go(func() { _ = w.CloseWithError(v.Pack(ctx, w)) })
+	all.Go(func() {
+		_, err := v.Pack(ctx, w)
+		_ = w.CloseWithError(err)
+	})
 	meta, err := extractTo(ctx, r, dir, v.Lowers, v.IDs)
 	_ = r.CloseWithError(err)
 	all.Wait()

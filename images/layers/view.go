@@ -17,8 +17,8 @@ import (
 //
 //	v := layers.View{Upper: upper, Lowers: dirs, IDs: layers.Mapped}
 //	changes, err := v.Changes(ctx)
-//	err = v.Pack(ctx, w)    // the changes as a layer
-//	err = v.Archive(ctx, w) // all files
+//	packed, err := v.Pack(ctx, w) // the changes as a layer
+//	err = v.Archive(ctx, w)       // all files
 //
 // It runs in a stage. The container may be running: what it replaces or
 // removes meanwhile is found in the one state or the other, or not at all.
@@ -27,6 +27,8 @@ type View struct {
 	// with Full, a directory with all files there are.
 	Upper string
 	Full  bool
+	// Still says that nobody changes Upper meanwhile.
+	Still bool
 	// OneMount leaves out what is on other mounts than Upper; the mount points
 	// themselves are part of Archive.
 	OneMount bool
@@ -44,9 +46,6 @@ type View struct {
 	Skip func(path string) bool
 	// Note is told what was left out; nil: nobody listens.
 	Note func(text string)
-	// Lacks is called where what Pack writes has not all of Upper: Extract makes
-	// another directory of it; nil: nobody listens.
-	Lacks func()
 }
 
 // Change is a difference between a container and its image.

@@ -21,6 +21,8 @@ import (
 type Writer struct {
 	// Seconds cuts times to whole seconds, as image layers have them.
 	Seconds bool
+	// Still says that nobody changes files while they are written.
+	Still bool
 	// Note is told what can't be in a tar stream; nil: nobody listens.
 	Note func(text string)
 
@@ -28,6 +30,7 @@ type Writer struct {
 	buf   []byte
 	links map[inode]string
 	bytes int64
+	ahead *ahead // nil: all is read and written at once
 }
 
 // inode tells files apart.
@@ -47,9 +50,14 @@ func NewWriter(w io.Writer) *Writer {
 }
 
 // Close writes the end of the archive. The writer below stays open.
-func (w *Writer) Close() error { return w.tar.Close() }
+func (w *Writer) Close() error {
+	if err := w.settle(); err != nil {
+		return err
+	}
+	return w.tar.Close()
+}
 
-// Bytes is the size of the files' content so far.
+// Bytes is the size of the files' content so far; after Ahead, once it is closed.
 func (w *Writer) Bytes() int64 { return w.bytes }
 
 func (w *Writer) note(format string, args ...any) {
@@ -88,8 +96,7 @@ func (w *Writer) Tree(ctx context.Context, f *os.File, name string) error {
 		if err != nil {
 			return err
 		}
-		defer unix.Close(fd)
-		return w.regular(ctx, fd, name, &st, Owner(&st))
+		return w.file(ctx, entry{fd: fd, name: name, stat: st, owner: Owner(&st)})
 	case unix.S_IFLNK:
 		target, err := readlinkat(int(f.Fd()), "")
 		if err != nil {
@@ -210,34 +217,16 @@ var ErrReplaced = errors.New("it was replaced meanwhile")
 // directory. A file with several names is written once; the others are hard
 // links to the first.
 func (w *Writer) Leaf(ctx context.Context, dirfd int, base, name string, st *unix.Stat_t, o Owned) error {
-	id := inode{st.Dev, st.Ino}
-	if first, ok := w.links[id]; ok {
-		h := w.base(name, st, o, first)
-		h.Typeflag, h.Size = tar.TypeLink, 0
-		return w.header(h)
-	}
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
-		// Should it be a fifo by now, the open must not wait for its writer.
-		fd, err := unix.Openat(dirfd, base, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		fd, err := openFile(dirfd, base)
 		if gone(err) {
 			return fmt.Errorf("open %s: %w", name, ErrReplaced)
 		}
 		if err != nil {
 			return fmt.Errorf("open %s: %w", name, err)
 		}
-		defer unix.Close(fd)
-		var now unix.Stat_t
-		if err := unix.Fstat(fd, &now); err != nil {
-			return fmt.Errorf("fstat %s: %w", name, err)
-		}
-		if now.Mode&unix.S_IFMT != unix.S_IFREG {
-			return fmt.Errorf("open %s: %w", name, ErrReplaced)
-		}
-		if st.Nlink > 1 {
-			w.links[id] = name
-		}
-		return w.regular(ctx, fd, name, &now, o)
+		return w.file(ctx, entry{fd: fd, name: name, stat: *st, owner: o})
 	case unix.S_IFLNK:
 		target, err := readlinkat(dirfd, base)
 		if gone(err) || errors.Is(err, unix.EINVAL) {
@@ -251,6 +240,18 @@ func (w *Writer) Leaf(ctx context.Context, dirfd int, base, name string, st *uni
 	return w.special(name, st, o)
 }
 
+// openFile opens what was a regular file: should it be a fifo by now, that must
+// not wait for its writer. A file's access time is no matter of who packs it, and
+// costs a write of its inode.
+func openFile(dirfd int, base string) (int, error) {
+	const flags = unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC
+	fd, err := unix.Openat(dirfd, base, flags|unix.O_NOATIME, 0)
+	if errors.Is(err, unix.EPERM) { // somebody else's file
+		fd, err = unix.Openat(dirfd, base, flags, 0)
+	}
+	return fd, err
+}
+
 func (w *Writer) special(name string, st *unix.Stat_t, o Owned) error {
 	if st.Mode&unix.S_IFMT == unix.S_IFSOCK {
 		w.note("socket %s is left out: a tar stream can't hold it", name)
@@ -259,23 +260,70 @@ func (w *Writer) special(name string, st *unix.Stat_t, o Owned) error {
 	return w.header(w.base(name, st, o, ""))
 }
 
-// regular writes a file whose descriptor it is given. The size is that of the
-// beginning: what a process adds meanwhile is left out, what it cuts off is
-// zeros.
-func (w *Writer) regular(ctx context.Context, fd int, name string, st *unix.Stat_t, o Owned) error {
-	h := w.base(name, st, o, "")
-	if err := addXattrs(h, fd); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+// file writes a regular file, and closes it.
+func (w *Writer) file(ctx context.Context, e entry) error {
+	if w.ahead != nil {
+		return w.put(e)
 	}
-	if err := w.header(h); err != nil {
+	defer unix.Close(e.fd)
+	if err := w.describe(&e); err != nil {
 		return err
 	}
-	w.bytes += st.Size
-	for at := int64(0); at < st.Size; {
+	return w.entry(ctx, &e)
+}
+
+// describe makes the header of an open file. The size is that of the beginning:
+// what a process adds meanwhile is left out, what it cuts off is zeros.
+func (w *Writer) describe(e *entry) error {
+	if !w.Still {
+		if err := unix.Fstat(e.fd, &e.stat); err != nil {
+			return fmt.Errorf("fstat %s: %w", e.name, err)
+		}
+		if e.stat.Mode&unix.S_IFMT != unix.S_IFREG {
+			return fmt.Errorf("open %s: %w", e.name, ErrReplaced)
+		}
+	}
+	e.header = w.base(e.name, &e.stat, e.owner, "")
+	if err := addXattrs(e.header, e.fd); err != nil {
+		return fmt.Errorf("%s: %w", e.name, err)
+	}
+	return nil
+}
+
+// entry writes one, as a hard link if its file was written before.
+func (w *Writer) entry(ctx context.Context, e *entry) error {
+	if e.header.Typeflag != tar.TypeReg {
+		return w.write(e.header)
+	}
+	if e.stat.Nlink > 1 {
+		id := inode{e.stat.Dev, e.stat.Ino}
+		if first, ok := w.links[id]; ok {
+			h := w.base(e.name, &e.stat, e.owner, first)
+			h.Typeflag, h.Size = tar.TypeLink, 0
+			return w.write(h)
+		}
+		w.links[id] = e.name
+	}
+	if err := w.write(e.header); err != nil {
+		return err
+	}
+	w.bytes += e.header.Size
+	if e.fd >= 0 {
+		return w.content(ctx, e.fd, e.name, e.header.Size)
+	}
+	if _, err := w.tar.Write(e.bytes); err != nil {
+		return fmt.Errorf("write %s: %w", e.name, err)
+	}
+	return nil
+}
+
+// content copies a file into the stream.
+func (w *Writer) content(ctx context.Context, fd int, name string, size int64) error {
+	for at := int64(0); at < size; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		part := w.buf[:min(st.Size-at, int64(len(w.buf)))]
+		part := w.buf[:min(size-at, int64(len(w.buf)))]
 		n, err := unix.Pread(fd, part, at)
 		switch {
 		case errors.Is(err, unix.EINTR):
@@ -324,6 +372,13 @@ func (w *Writer) base(name string, st *unix.Stat_t, o Owned, link string) *tar.H
 }
 
 func (w *Writer) header(h *tar.Header) error {
+	if w.ahead != nil {
+		return w.put(entry{header: h, fd: -1, name: h.Name})
+	}
+	return w.write(h)
+}
+
+func (w *Writer) write(h *tar.Header) error {
 	if err := w.tar.WriteHeader(h); err != nil {
 		return fmt.Errorf("write %s: %w", h.Name, err)
 	}
