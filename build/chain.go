@@ -353,6 +353,10 @@ func (c *chain) failure(ctx context.Context, in *dockerfile.Instruction, err err
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return err
 	}
+	var other *otherStageError
+	if errors.As(err, &other) {
+		return other.err
+	}
 	fault := in.Fault("", err)
 	var placed *dockerfile.Error
 	if errors.As(err, &placed) {

@@ -21,6 +21,13 @@ type StepError struct {
 func (e *StepError) Error() string { return e.Err.Error() }
 func (e *StepError) Unwrap() error { return e.Err }
 
+// otherStageError is what another stage failed of. It has a place of its own, and
+// who waits for the stage may hear of it before the build does.
+type otherStageError struct{ err error }
+
+func (e *otherStageError) Error() string { return e.err.Error() }
+func (e *otherStageError) Unwrap() error { return e.err }
+
 // tailLines is how many lines of output an error shows.
 const tailLines = 20
 

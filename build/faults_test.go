@@ -127,3 +127,31 @@ func TestFailureCancels(t *testing.T) {
 		t.Errorf("%v, events %v", err, kinds)
 	}
 }
+
+// Who waits for a stage that fails tells the stage's error and place, whoever is
+// heard first.
+func TestFailureOfAnotherStage(t *testing.T) {
+	for _, in := range []string{
+		"FROM base AS a\nRUN fail\nFROM base\nRUN before\nCOPY --from=a /x /x",
+		"FROM base AS a\nRUN fail\nFROM base\nRUN before\nRUN --mount=from=a,target=/x true",
+		"FROM base AS a\nCOPY none /\nFROM base\nRUN before\nCOPY --from=a /x /x",
+		"FROM none AS a\n\nFROM base\nRUN before\nCOPY --from=a /x /x",
+		"FROM base AS a\nRUN fail\nFROM base AS b\nCOPY --from=a /x /x\nFROM base\nCOPY --from=b /x /x",
+	} {
+		o := Options{}
+		s := newSolver(newFake(), &o)
+		s.src = &source{dir: t.TempDir()}
+		file, err := dockerfile.Parse("Dockerfile", []byte(in))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.plan, err = newPlan(file, &o); err != nil {
+			t.Fatal(err)
+		}
+		_, want := s.stage(t.Context(), s.plan.named("a"))
+		// The last one's error comes first here.
+		if _, got := s.stage(t.Context(), s.plan.target); want == nil || got != want { //nolint:errorlint // the very same
+			t.Errorf("%s\ngot  %v\nwant %v", in, got, want)
+		}
+	}
+}

@@ -286,7 +286,7 @@ func (c *chain) from(ctx context.Context, from string) (State, error) {
 	if other != nil {
 		b, err := c.s.stage(ctx, other)
 		if err != nil {
-			return State{}, err
+			return State{}, &otherStageError{err}
 		}
 		return b.state, nil
 	}
