@@ -45,6 +45,9 @@ type node struct {
 	// sum is of a file's content and attributes; attrs are a directory's.
 	sum   [sha256.Size]byte
 	attrs string
+	// group is a number that those names have in common that are one file; 0:
+	// there is one name of it.
+	group int
 }
 
 func (n *node) is(kind uint32) bool { return n.stat.Mode&unix.S_IFMT == kind }
@@ -262,6 +265,7 @@ func (w *worker) selectContext(ctx context.Context, s *build.Selection) error {
 	}
 	slices.Sort(found.only)
 	found.only = slices.Compact(found.only)
+	found.groups()
 	if err := w.hashAll(ctx, t.dir, found.nodes); err != nil {
 		return err
 	}
@@ -280,6 +284,29 @@ func (w *worker) selectContext(ctx context.Context, s *build.Selection) error {
 	s.Found, s.Sources = found, len(found.items)
 	s.Digest = "sha256:" + hex.EncodeToString(sum.Sum(nil))
 	return nil
+}
+
+// groups finds the names of one file, which are one in the copy too.
+func (s *selected) groups() {
+	type id struct{ dev, ino uint64 }
+	firsts := map[id]*node{}
+	last := 0
+	for _, n := range s.nodes {
+		if !n.is(unix.S_IFREG) || n.stat.Nlink < 2 {
+			continue
+		}
+		at := id{n.stat.Dev, n.stat.Ino}
+		first := firsts[at]
+		if first == nil {
+			firsts[at] = n
+			continue
+		}
+		if first.group == 0 && first.name != n.name {
+			last++
+			first.group = last
+		}
+		n.group = first.group
+	}
 }
 
 // above adds the directories that a path is in.
@@ -359,7 +386,11 @@ func digestNode(sum hash.Hash, n *node, source string) {
 	line := make([]byte, 0, 256)
 	line = strconv.AppendQuote(line, name)
 	line = strconv.AppendUint(append(line, ' '), uint64(n.stat.Mode), 8)
-	line = strconv.AppendQuote(append(line, ' '), n.link)
+	link := n.link
+	if n.group > 0 {
+		link = "file " + strconv.Itoa(n.group)
+	}
+	line = strconv.AppendQuote(append(line, ' '), link)
 	line = strconv.AppendQuote(append(line, ' '), n.attrs)
 	line = append(append(line, n.sum[:]...), '\n')
 	sum.Write(line)

@@ -73,7 +73,8 @@ func (w *worker) earlier(c *buildCopy, below build.State, epoch build.Epoch) *ea
 }
 
 // changed gives the layer, "" for none, and the names of what is no regular file
-// that is as it was, sorted.
+// that is as it was, sorted. One of several names is linked to the others, which
+// may be copied.
 func (e *earlier) changed(nodes []*node) (layer string, names []string) {
 	if e.layer == "" {
 		return "", nil
@@ -81,7 +82,7 @@ func (e *earlier) changed(nodes []*node) (layer string, names []string) {
 	for _, n := range nodes {
 		now := memoryOf(&n.stat)
 		now.Sum = n.sum
-		if was, ok := e.files.find(n.name); !ok || was != now || !n.is(unix.S_IFREG) {
+		if was, ok := e.files.find(n.name); !ok || was != now || !n.is(unix.S_IFREG) || n.group > 0 {
 			names = append(names, n.name)
 		}
 	}

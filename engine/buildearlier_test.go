@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -84,6 +85,41 @@ func TestCopyLinksNoFileOfAnotherSource(t *testing.T) {
 	got, err := os.ReadFile(filepath.Join(e.layers.Dir(topOf(t, e, b)), "x/y/f"))
 	if err != nil || string(got) != "of a" {
 		t.Errorf("the file is %q, %v; want that of a", got, err)
+	}
+}
+
+// TestHardLinksOfAContext: which names are one file counts, and is what it is in
+// the context, whatever was copied before.
+func TestHardLinksOfAContext(t *testing.T) {
+	t.Parallel()
+	e, fresh := loaded(t, "mapped", nil), loaded(t, "mapped", nil)
+	dir := contextOf(t, map[string]string{"Dockerfile": "FROM busybox\nCOPY src /x/y\n", "src/d/f": "f", "src/g": "g"})
+	in := func(name string) string { return filepath.Join(dir, "src", name) }
+	now := time.Now().Truncate(time.Second)
+	one := func(o *build.Options) { o.Epoch = now }
+	must(t, os.Link(in("d/f"), in("h")))
+	untilOld(t, in("d/f"), in("g"))
+	mustBuild(t, e, dir, one)
+	for what, change := range map[string]func() error{
+		"its directory renamed": func() error { return os.Rename(in("d"), in("e")) },
+		"another name of it":    func() error { return os.Link(in("g"), in("again")) },
+		"a copy of it": func() error {
+			return errors.Join(os.Remove(in("h")), os.WriteFile(in("h"), []byte("f"), 0o644))
+		},
+	} {
+		must(t, change())
+		got, want := diffIDsOf(t, e, mustBuild(t, e, dir, one)), diffIDsOf(t, fresh, mustBuild(t, fresh, dir, one))
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: the layers are %q, without an earlier one %q", what, got, want)
+		}
+		must(t, os.RemoveAll(filepath.Join(fresh.root, "build", "contexts")))
+	}
+	// As many names, contents and modes, and another file.
+	before := mustBuild(t, e, dir, one)
+	must(t, os.Remove(in("again")))
+	must(t, os.WriteFile(in("again"), []byte("g"), 0o644))
+	if after := mustBuild(t, e, dir, one); slices.Equal(diffIDsOf(t, e, before), diffIDsOf(t, e, after)) {
+		t.Error("a copy in the place of a link is found in the cache")
 	}
 }
 

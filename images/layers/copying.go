@@ -387,6 +387,7 @@ func (c *copying) leaf(at *place, from string, s *Spot, name string, fresh bool)
 	if err != nil {
 		return err
 	}
+	c.took(from)
 	to := path.Join(s.path, name)
 	if at.stat.Nlink > 1 && at.stat.Mode&unix.S_IFMT == unix.S_IFREG {
 		// Files with several names are rare: one at a time, so that the first is
@@ -404,7 +405,6 @@ func (c *copying) leaf(at *place, from string, s *Spot, name string, fresh bool)
 			}
 		}()
 	}
-	c.took(from)
 	switch at.stat.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
 		err = c.file(at, s, name, look)
