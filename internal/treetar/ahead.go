@@ -18,6 +18,7 @@ type ahead struct {
 	full   chan *batch
 	free   chan *batch
 	now    *batch
+	most   int // entries of a batch
 	done   chan struct{}
 	broken atomic.Pointer[error]
 }
@@ -25,7 +26,7 @@ type ahead struct {
 const (
 	batches   = 4
 	batchSize = 256 << 10 // of contents
-	batchMost = 64        // entries, each of which may be open
+	batchMost = 32        // entries, each of which may be open: less where few may be
 	// small is how long a file may be that is read into a batch.
 	small = 64 << 10
 )
@@ -53,7 +54,12 @@ type entry struct {
 // Ahead lets the Writer work in goroutines of its own from now on, until Close
 // or Stop. An error of reading or writing is that of a later call.
 func (w *Writer) Ahead(ctx context.Context) {
-	a := &ahead{full: make(chan *batch, batches), free: make(chan *batch, batches), done: make(chan struct{})}
+	a := &ahead{full: make(chan *batch, batches), free: make(chan *batch, batches), most: batchMost, done: make(chan struct{})}
+	var files unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &files) == nil {
+		// A quarter of them for all batches.
+		a.most = int(min(batchMost, max(1, files.Cur/4/batches)))
+	}
 	for range batches {
 		a.free <- &batch{}
 	}
@@ -103,7 +109,7 @@ func (w *Writer) put(e entry) error {
 	if e.fd >= 0 && e.stat.Size <= small {
 		size = e.stat.Size
 	}
-	if b := a.now; b != nil && (len(b.list) >= batchMost || b.size+size > batchSize) {
+	if b := a.now; b != nil && (len(b.list) >= a.most || b.size+size > batchSize) {
 		w.flush()
 	}
 	if a.now == nil {

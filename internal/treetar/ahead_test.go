@@ -93,6 +93,25 @@ func TestAheadEndsWithTheFirstError(t *testing.T) {
 	}
 }
 
+// TestAheadWithFewDescriptors: where few files may be open, it has fewer.
+func TestAheadWithFewDescriptors(t *testing.T) {
+	root := open(t, made(t, manyFiles), 0)
+	var old unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
+		t.Fatal(err)
+	}
+	few := unix.Rlimit{Cur: 64, Max: old.Max}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &few); err != nil {
+		t.Fatal(err)
+	}
+	w := NewWriter(io.Discard)
+	w.Ahead(t.Context())
+	err := errors.Join(w.Tree(t.Context(), root, "."), w.Close())
+	if back := unix.Setrlimit(unix.RLIMIT_NOFILE, &old); err != nil || back != nil {
+		t.Errorf("%v, %v", err, back)
+	}
+}
+
 // TestAheadPassesOverWhatWasReplaced: a fifo in a file's place is no entry, and
 // those around it are.
 func TestAheadPassesOverWhatWasReplaced(t *testing.T) {
