@@ -72,7 +72,7 @@ func (s *stageRun) squash(ctx context.Context, store *layers.Store, job *buildJo
 		return err
 	}
 	v := layers.View{
-		Upper: merged, Full: true, Lowers: lowers, Owned: dirs, IDs: s.req.IDs, Skip: mountedPath,
+		Upper: merged, Full: true, Lowers: lowers, Owned: dirs, IDs: s.req.IDs,
 		Note: func(text string) { s.tell(event{Note: text}) },
 	}
 	_, err := v.Pack(ctx, data)

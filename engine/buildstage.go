@@ -177,20 +177,13 @@ func (s *stageRun) packStep(ctx context.Context, store *layers.Store, job *build
 		v.Owned = dirs
 		return v.Archive(ctx, data)
 	}
-	v.Skip, v.Owned, v.Still = mountedPath, dirs[:1], true
+	v.Owned, v.Still = dirs[:1], true
 	if meta, err := store.Meta(job.Layers[0]); err == nil {
 		v.NoRoot = meta.Root == nil
 	}
 	packed, err := v.Pack(ctx, data)
 	s.tell(event{Sizes: []int64{packed.Bytes}, Lacks: packed.Lacks})
 	return err
-}
-
-// mountedPath are the mount points of every container, which a command of a
-// build may leave in its layer.
-func mountedPath(name string) bool {
-	first, _, below := strings.Cut(name, "/")
-	return below && (first == "proc" || first == "sys" || first == "dev")
 }
 
 // ownedBy is what the owner was given by.
