@@ -19,6 +19,7 @@ func (e *Engine) Build(ctx context.Context, o build.Options) (result build.Resul
 		return result, err
 	}
 	defer w.close()
+	w.again = o.NoCache
 	if o.Now != nil {
 		w.now = o.Now
 	}

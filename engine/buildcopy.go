@@ -206,12 +206,16 @@ func (s *selected) split(took *relinked) (copied, linked []*node) {
 	return copied, linked
 }
 
-// linkedBytes are the contents of the files that were linked.
+// linkedBytes are the contents of the files that were linked, if it is known which
+// were.
 func (s *selected) linkedBytes(took *relinked) (sum int64) {
 	if s == nil || took == nil {
 		return 0
 	}
 	_, linked := s.split(took)
+	if len(linked) != took.Linked {
+		return 0
+	}
 	for _, n := range linked {
 		sum += n.stat.Size
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,11 +26,12 @@ import (
 type earlier struct {
 	w     *worker
 	file  string
+	from  string // the file system
 	layer string
 	files *memories
 }
 
-const earlierMagic = "nook copied 2\n"
+const earlierMagic = "nook copied 3\n"
 
 // apart tells whether no two of the sources can have files that come to stand in
 // one place: then the layer of before could have the other one there.
@@ -55,11 +57,12 @@ func (w *worker) earlier(c *buildCopy, below build.State, epoch build.Epoch) *ea
 	})
 	sum := sha256.Sum256(what)
 	e := &earlier{w: w, file: filepath.Join(w.dir, "contexts", hex.EncodeToString(sum[:]))}
+	e.from = fileSystem(c.Dir)
 	data, err := os.ReadFile(e.file)
-	if err != nil {
+	if err != nil || w.again || e.from == "" {
 		return e
 	}
-	rest, ok := unsealed(data, earlierMagic)
+	rest, ok := unsealed(data, earlierMagic+e.from)
 	if !ok {
 		return e
 	}
@@ -92,12 +95,16 @@ func (e *earlier) changed(nodes []*node) (layer string, names []string) {
 
 // remember writes down what a layer was made of, as it was found before began.
 // What changed within a tick of that is left out: it may have changed again,
-// and its times not show it.
+// and its times not show it. So are files that have several names in the layer:
+// no other layer is to have one of them without the others.
 func (e *earlier) remember(layer string, nodes []*node, began time.Time) {
+	if e.from == "" {
+		return
+	}
 	list := make([]namedMemory, 0, len(nodes))
 	for _, n := range nodes {
 		r := memoryOf(&n.stat)
-		if !n.is(unix.S_IFREG) || began.Sub(time.Unix(0, r.Ctime)) < tick {
+		if !n.is(unix.S_IFREG) || n.group > 0 || began.Sub(time.Unix(0, r.Ctime)) < tick {
 			continue
 		}
 		r.Sum = n.sum
@@ -105,8 +112,31 @@ func (e *earlier) remember(layer string, nodes []*node, began time.Time) {
 	}
 	files := &memories{}
 	files.add(list)
+	e.w.forget()
 	// What isn't known is copied the next time.
-	if err := atomicfile.Write(e.file, sealed(files.write([]byte(earlierMagic+layer+"\n"))), 0o600, atomicfile.Volatile); errors.Is(err, unix.ENOSPC) {
+	if err := atomicfile.Write(e.file, sealed(files.write([]byte(earlierMagic+e.from+layer+"\n"))), 0o600, atomicfile.Volatile); errors.Is(err, unix.ENOSPC) {
 		_ = os.Remove(e.file)
+	}
+}
+
+// mostLists is how many lists of files are kept: what was written last.
+const mostLists = 64
+
+// forget makes room for one more list.
+func (w *worker) forget() {
+	dir := filepath.Join(w.dir, "contexts")
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) < mostLists {
+		return
+	}
+	written := map[string]time.Time{}
+	for _, entry := range entries {
+		if info, err := entry.Info(); err == nil {
+			written[entry.Name()] = info.ModTime()
+		}
+	}
+	names := slices.SortedFunc(maps.Keys(written), func(a, b string) int { return written[a].Compare(written[b]) })
+	for _, name := range names[:max(0, len(names)-mostLists+1)] {
+		_ = os.Remove(filepath.Join(dir, name))
 	}
 }

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,6 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"nook/build"
+	"nook/images/layers"
+	"nook/internal/testenv"
 )
 
 // TestCopyLinksWhatItCopiedBefore: a COPY that is done again takes those files
@@ -26,6 +29,7 @@ func TestCopyLinksWhatItCopiedBefore(t *testing.T) {
 				"Dockerfile": "FROM busybox\nCOPY --chown=1:1 tree /x/y\n",
 				"tree/same":  "same", "tree/d/same": "same too", "tree/content": "old", "tree/mode": "mode", "tree/gone": "gone",
 			})
+			remembers(t, dir)
 			in := func(name string) string { return filepath.Join(dir, "tree", name) }
 			untilOld(t, in("same"), in("d/same"), in("content"), in("mode"), in("gone"))
 			// The directories above have the time of the build.
@@ -123,6 +127,98 @@ func TestHardLinksOfAContext(t *testing.T) {
 	}
 }
 
+// TestSecondCopyOfHardLinks: what a layer has of a file with several names is in
+// no other layer, which could have some of them only; and bytes are counted once.
+func TestSecondCopyOfHardLinks(t *testing.T) {
+	t.Parallel()
+	e := loaded(t, "mapped", nil)
+	dir := contextOf(t, map[string]string{"a": "12345", "c": "678", ".wh.no": "not in a layer"})
+	remembers(t, dir)
+	in := func(name string) string { return filepath.Join(dir, name) }
+	must(t, os.Link(in("a"), in("b")))
+	untilOld(t, in("a"), in("c"))
+	w, err := e.newWorker(t.Context())
+	must(t, err)
+	defer w.close()
+	w.temp = t.TempDir()
+	layer := func(exclude ...string) (string, layers.Meta) {
+		sel, err := w.Select(t.Context(), build.Tree{Dir: dir}, build.SelectSpec{Sources: []string{"."}, Exclude: exclude})
+		must(t, err)
+		state, err := w.Copy(t.Context(), build.State{}, build.CopySpec{From: sel, Dest: "/d/", ToDir: true, Link: true})
+		must(t, err)
+		meta, err := e.layers.Meta(top(state))
+		must(t, err)
+		return filepath.Join(e.layers.Dir(top(state)), "d"), meta
+	}
+	first, whole := layer()
+	second, part := layer("b")
+	_, again := layer()
+	var one, other unix.Stat_t
+	must(t, unix.Lstat(filepath.Join(first, "a"), &one))
+	must(t, unix.Lstat(filepath.Join(second, "a"), &other))
+	if one.Ino == other.Ino {
+		t.Error("one of two names is linked from the layer that has both")
+	}
+	must(t, unix.Lstat(filepath.Join(first, "c"), &one))
+	must(t, unix.Lstat(filepath.Join(second, "c"), &other))
+	if one.Ino != other.Ino {
+		t.Error("a file of one name is not linked")
+	}
+	if whole.Bytes != 8 || part.Bytes != 8 || again.Bytes != 8 {
+		t.Errorf("the layers have %d, %d and %d bytes, want 8", whole.Bytes, part.Bytes, again.Bytes)
+	}
+}
+
+// TestNoCacheBelievesNoTimes: a file that is written through a mapping again,
+// before its page was written back, has the times of before.
+func TestNoCacheBelievesNoTimes(t *testing.T) {
+	e := loaded(t, "mapped", nil)
+	dir := contextOf(t, map[string]string{"f": "first"})
+	f, err := os.OpenFile(filepath.Join(dir, "f"), os.O_RDWR, 0)
+	must(t, err)
+	defer f.Close()
+	data, err := unix.Mmap(int(f.Fd()), 0, 5, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	must(t, err)
+	defer func() { _ = unix.Munmap(data) }()
+	digest := func(noCache bool) string {
+		w, err := e.newWorker(t.Context())
+		must(t, err)
+		defer w.close()
+		w.temp, w.again = t.TempDir(), noCache
+		sel, err := w.Select(t.Context(), build.Tree{Dir: dir}, build.SelectSpec{Sources: []string{"f"}})
+		must(t, err)
+		return sel.Digest
+	}
+	copy(data, "again")
+	untilOld(t, f.Name())
+	before := digest(false)
+	copy(data, "third")
+	if digest(true) == before {
+		t.Error("the digest is that of the content before")
+	}
+}
+
+// TestListsOfContextsAreFew: there is room for so many, and the oldest goes.
+func TestListsOfContextsAreFew(t *testing.T) {
+	t.Parallel()
+	e := loaded(t, "mapped", nil)
+	w, err := e.newWorker(t.Context())
+	must(t, err)
+	defer w.close()
+	for i := range mostLists + 5 {
+		name := filepath.Join(w.dir, "contexts", fmt.Sprintf("%03d", i))
+		must(t, os.WriteFile(name, nil, 0o600))
+		at := time.Unix(int64(i), 0)
+		must(t, os.Chtimes(name, at, at))
+	}
+	w.forget()
+	left, err := os.ReadDir(filepath.Join(w.dir, "contexts"))
+	must(t, err)
+	if len(left) != mostLists-1 || left[0].Name() != "006" {
+		t.Errorf("%d are left, from %s on", len(left), left[0].Name())
+	}
+}
+
 // topOf is the key of an image's topmost layer.
 func topOf(t *testing.T, e *Engine, b built) string {
 	t.Helper()
@@ -131,6 +227,36 @@ func topOf(t *testing.T, e *Engine, b built) string {
 		t.Fatal(err)
 	}
 	return chain.Keys[len(chain.Keys)-1]
+}
+
+// remembers skips where nothing of files is remembered.
+func remembers(t *testing.T, dir string) {
+	t.Helper()
+	testenv.Need(t, "contexts on a file system that tells of changes", func() error {
+		if fileSystem(dir) == "" {
+			return errors.New("it is a tmpfs")
+		}
+		return nil
+	})
+}
+
+// TestFileSystemsHaveNames: each mount has one of its own, and none where changes
+// aren't told.
+func TestFileSystemsHaveNames(t *testing.T) {
+	dir := t.TempDir()
+	remembers(t, dir)
+	if a, b := fileSystem(dir), fileSystem(filepath.Dir(dir)); a != b {
+		t.Errorf("one file system is %q and %q", a, b)
+	}
+	if a, b := fileSystem(dir), fileSystem("/proc"); a == b {
+		t.Errorf("two file systems are %q", a)
+	}
+	if got := fileSystem("/dev/shm"); got != "" {
+		var st unix.Statfs_t
+		if err := unix.Statfs("/dev/shm", &st); err == nil && st.Type == unix.TMPFS_MAGIC {
+			t.Errorf("a tmpfs is %q", got)
+		}
+	}
 }
 
 // untilOld waits until files are older than a tick.

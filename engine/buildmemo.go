@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,11 +21,18 @@ import (
 
 // memo remembers the digests of a context's files: one whose inode, size and
 // times are as they were is not read again. The change time can't be set by
-// anyone, so that is as safe as git's own index, but for a file that is written
-// twice within a tick of the clock: one that changed just before it was read is
-// not remembered.
+// anyone, so that is as safe as git's own index, but for
+//   - a file that is written twice within a tick of the clock: one that changed
+//     just before it was read is not remembered;
+//   - one that is written through a mapping, whose times the kernel sets when a
+//     page gets dirty, and not again until it was written back: tmpfs never
+//     does, and nothing of it is remembered;
+//   - another file system in the place: whose it was is remembered too.
+//
+// A build with --no-cache believes none of it.
 type memo struct {
 	file string
+	from string // the file system
 	old  *memories
 	mu   sync.Mutex
 	now  map[string]memory // of files that were read
@@ -32,7 +40,8 @@ type memo struct {
 
 // memory is what is remembered of a file.
 type memory struct {
-	Ino, Size    uint64
+	Dev, Ino     uint64
+	Size         uint64
 	Mtime, Ctime int64             // nanoseconds
 	Sum          [sha256.Size]byte // of content and attributes
 }
@@ -40,7 +49,7 @@ type memory struct {
 // tick is more than the resolution of any file system's clock.
 const tick = 2 * time.Second
 
-const memoMagic = "nook context 3\n"
+const memoMagic = "nook context 4\n"
 
 // memo opens the one of a directory.
 func (w *worker) memo(dir string) *memo {
@@ -51,17 +60,30 @@ func (w *worker) memo(dir string) *memo {
 	}
 	sum := sha256.Sum256([]byte(dir))
 	m := &memo{file: filepath.Join(w.dir, "contexts", hex.EncodeToString(sum[:])), now: map[string]memory{}, old: &memories{}}
-	if w.fetched(dir) {
+	if m.from = fileSystem(dir); m.from == "" || w.fetched(dir) {
 		m.file = ""
 	}
-	// One that is damaged or of another version is none.
-	if data, err := os.ReadFile(m.file); err == nil {
-		if rest, ok := unsealed(data, memoMagic); ok {
+	// One that is damaged, of another version or file system is none.
+	if data, err := os.ReadFile(m.file); err == nil && !w.again {
+		if rest, ok := unsealed(data, memoMagic+m.from); ok {
 			m.old = readMemories(rest)
 		}
 	}
 	w.memos[dir] = m
 	return m
+}
+
+// fileSystem names the one that a directory is on, so that no other has its name,
+// not even another that was mounted on the same device; "" if its files may
+// change without a new time.
+func fileSystem(dir string) string {
+	var fs unix.Statfs_t
+	var st unix.Statx_t
+	if unix.Statfs(dir, &fs) != nil || fs.Type == unix.TMPFS_MAGIC || fs.Type == unix.RAMFS_MAGIC ||
+		unix.Statx(unix.AT_FDCWD, dir, 0, unix.STATX_MNT_ID|unix.STATX_MNT_ID_UNIQUE, &st) != nil {
+		return ""
+	}
+	return fmt.Sprintf("%x %x %d\n", fs.Type, fs.Fsid.Val, st.Mnt_id)
 }
 
 // fetched tells whether a directory is of this build alone: what came from
@@ -144,14 +166,14 @@ func readMemories(data []byte) *memories {
 		begin := len(text) - len(data) + used
 		k := namedMemory{name: text[begin : begin+int(size)]}
 		data = data[used+int(size):]
-		var f [4]uint64
+		var f [5]uint64
 		for i := range f {
 			if f[i], used = binary.Uvarint(data); used <= 0 {
 				return &memories{}
 			}
 			data = data[used:]
 		}
-		k.Ino, k.Size, k.Mtime, k.Ctime = f[0], f[1], int64(f[2]), int64(f[3])
+		k.Dev, k.Ino, k.Size, k.Mtime, k.Ctime = f[0], f[1], f[2], int64(f[3]), int64(f[4])
 		if len(data) < len(k.Sum) {
 			return &memories{}
 		}
@@ -163,14 +185,14 @@ func readMemories(data []byte) *memories {
 
 // write appends them to a file, how many first.
 func (m *memories) write(b []byte) []byte {
-	const each = 64 + 4*binary.MaxVarintLen64 + sha256.Size // most of the time
+	const each = 64 + 5*binary.MaxVarintLen64 + sha256.Size // most of the time
 	b = slices.Grow(b, each*len(m.list))
 	b = binary.AppendUvarint(b, uint64(len(m.list)))
 	for i := range m.list {
 		k := &m.list[i]
 		b = binary.AppendUvarint(b, uint64(len(k.name)))
 		b = append(b, k.name...)
-		for _, v := range [...]uint64{k.Ino, k.Size, uint64(k.Mtime), uint64(k.Ctime)} {
+		for _, v := range [...]uint64{k.Dev, k.Ino, k.Size, uint64(k.Mtime), uint64(k.Ctime)} {
 			b = binary.AppendUvarint(b, v)
 		}
 		b = append(b, k.Sum[:]...)
@@ -179,7 +201,7 @@ func (m *memories) write(b []byte) []byte {
 }
 
 func memoryOf(st *unix.Stat_t) memory {
-	return memory{Ino: st.Ino, Size: uint64(st.Size), Mtime: unix.TimespecToNsec(st.Mtim), Ctime: unix.TimespecToNsec(st.Ctim)}
+	return memory{Dev: st.Dev, Ino: st.Ino, Size: uint64(st.Size), Mtime: unix.TimespecToNsec(st.Mtim), Ctime: unix.TimespecToNsec(st.Ctim)}
 }
 
 // find gives a node its digest, if it is known.
@@ -211,7 +233,8 @@ func (m *memo) add(n *node, began time.Time) {
 	m.now[n.name] = r
 }
 
-// save writes what is new. Files that this build didn't ask for stay known.
+// save writes what is new. Files that this build didn't ask for stay known, but
+// after --no-cache.
 func (m *memo) save() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -224,7 +247,7 @@ func (m *memo) save() {
 	}
 	m.old.add(news)
 	// What can't be kept is read again the next time.
-	if err := atomicfile.Write(m.file, sealed(m.old.write([]byte(memoMagic))), 0o600, atomicfile.Volatile); errors.Is(err, unix.ENOSPC) {
+	if err := atomicfile.Write(m.file, sealed(m.old.write([]byte(memoMagic+m.from))), 0o600, atomicfile.Volatile); errors.Is(err, unix.ENOSPC) {
 		_ = os.Remove(m.file)
 	}
 }

@@ -33,7 +33,9 @@ type worker struct {
 	dir  string // build/
 	note func(string)
 	now  func() time.Time // what files and the history get
-	temp string           // on the data root's file system, of this build alone
+	// again says that nothing that is remembered of files counts.
+	again bool
+	temp  string // on the data root's file system, of this build alone
 
 	mu    sync.Mutex
 	whole map[string]bool // layers that were looked at

@@ -189,6 +189,9 @@ func (c *Copier) Contents(from string, s *Spot) error {
 		_ = s.Close()
 		return fmt.Errorf("%s: %w", printable(from), err)
 	}
+	if c.c.old != nil {
+		s.old, _ = c.c.old.open(s.path)
+	}
 	return c.c.dir(d, from, s)
 }
 
@@ -261,10 +264,8 @@ func (c *copying) dir(d *mergedDir, from string, s *Spot) (err error) {
 	if err != nil {
 		return fmt.Errorf("%s: %w", printable(from), err)
 	}
-	if c.old != nil {
-		if s.old, err = c.old.open(s.path); err == nil {
-			defer s.old.close()
-		}
+	if s.old != nil {
+		defer s.old.close()
 	}
 	// Nothing is in the way in a directory that was just made, of names that all
 	// differ.
@@ -287,6 +288,7 @@ func (c *copying) entry(d *mergedDir, base, from string, s *Spot, name string, f
 		return nil
 	}
 	if marked(name) {
+		c.took(from)
 		c.m.leaveOut(path.Join(s.path, name))
 		return nil
 	}
@@ -313,6 +315,9 @@ func (c *copying) entry(d *mergedDir, base, from string, s *Spot, name string, f
 	if err != nil {
 		_ = in.Close()
 		return fmt.Errorf("%s: %w", printable(from), err)
+	}
+	if s.old != nil {
+		in.old, _ = s.old.enter(name)
 	}
 	work := func() error { return c.dir(sub, from, in) }
 	if c.group.TryGo(work) {
