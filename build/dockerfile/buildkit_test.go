@@ -40,7 +40,7 @@ func alike(data string) error {
 }
 
 func TestReadsAsBuildkitDoes(t *testing.T) {
-	for _, data := range corpus(t) {
+	for _, data := range append(corpus(t), "FROM a\nENTRYPOINT", "FROM a\nCMD") {
 		if err := alike(data); err != nil {
 			t.Errorf("%v\n%s", err, data)
 		}

@@ -294,9 +294,6 @@ func (in *Instruction) start() (Command, error) {
 	if in.Keyword == "CMD" {
 		return &Cmd{line}, nil
 	}
-	if len(line.Words) == 0 && line.Shell {
-		return nil, in.needsOne()
-	}
 	return &Entrypoint{line}, nil
 }
 
