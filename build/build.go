@@ -38,7 +38,7 @@ type Options struct {
 	Names  []string
 	// NoCache does all steps again. What they make is remembered nonetheless.
 	NoCache bool
-	// NoCacheStages are stages that are built again.
+	// NoCacheStages are stages that are built again, by name or number.
 	NoCacheStages []string
 	// CacheFrom are image references of caches that were written by CacheTo.
 	CacheFrom  []string

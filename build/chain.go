@@ -344,7 +344,7 @@ func (c *chain) cached(ctx context.Context, name string, k stepKey, kind string,
 }
 
 func (c *chain) noCache() bool {
-	return c.s.o.NoCache || c.st.name != "" && slices.Contains(c.s.o.NoCacheStages, c.st.name)
+	return c.s.o.NoCache || c.st.noCache
 }
 
 // failure gives an error its place in the Dockerfile, and a way into the state

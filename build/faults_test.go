@@ -57,6 +57,7 @@ func TestFaults(t *testing.T) {
 		"context":           {"FROM base", "build context: stat /nowhere/there: no such file or directory", "", func(o *Options) { o.Source.Context = "/nowhere/there" }},
 		"several platforms": {"FROM scratch", `platform "linux/amd64,linux/arm64" is several`, "one image is for one platform: do it once for each", func(o *Options) { o.Platform = "linux/amd64,linux/arm64" }},
 		"a stage to redo":   {"FROM base AS x", "--no-cache-filter y: Dockerfile has no such stage", "the only stage is x", func(o *Options) { o.NoCacheStages = []string{"y"} }},
+		"a number to redo":  {"FROM base AS x", "--no-cache-filter: there is no stage 1", "the only stage is x", func(o *Options) { o.NoCacheStages = []string{"1"} }},
 		"open brace":        {"FROM base\nENV A=${B", "Dockerfile:2: a ${ in ${B has no }", "", nil},
 		"both from stdin":   {"FROM base", "both the context and the Dockerfile are to come from standard input", "", func(o *Options) { o.Source.Context = "-" }},
 		"http context":      {"FROM base", "get http://127.0.0.1:1/x.tar: dial tcp 127.0.0.1:1: connect: connection refused", "", func(o *Options) { o.Source.Context = "http://127.0.0.1:1/x.tar" }},

@@ -91,6 +91,13 @@ func TestGitContext(t *testing.T) {
 			t.Errorf("ADD %s: %q, %v, %v", flag, text, err, without)
 		}
 	}
+	for value, want := range map[string]bool{"1": true, "0": false} {
+		o := Options{Source: Source{Context: "file://" + repo}, Args: map[string]string{"BUILDKIT_CONTEXT_KEEP_GIT_DIR": value}, Temp: t.TempDir()}
+		_, err := Build(t.Context(), newFake(), o)
+		if _, there := os.Stat(filepath.Join(o.Temp, "context", ".git")); err != nil || (there == nil) != want {
+			t.Errorf("keep the .git, %s: %v, %v", value, there, err)
+		}
+	}
 	testGitChecksum(t, repo)
 	testGitModes(t, repo)
 	testGitSubmodule(t)

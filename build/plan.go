@@ -28,6 +28,7 @@ type plan struct {
 	platform images.Platform
 	byName   map[string]*stage // of stages with the same name the last
 	global   scope             // of the ARGs before the first FROM
+	late     map[string]bool   // names of ARGs of ONBUILD; the solver's mutex guards it
 }
 
 // stage is one FROM and what follows it.
@@ -39,6 +40,7 @@ type stage struct {
 	image    string // expanded; "scratch" for nothing
 	platform string // expanded; "": the target's
 	steps    []*dockerfile.Instruction
+	noCache  bool
 	late     []*stage // needed by ONBUILD triggers of the base; the solver's mutex guards it
 }
 
@@ -57,7 +59,7 @@ func newPlan(file *dockerfile.File, o *Options) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &plan{file: file, o: o, platform: platform, byName: map[string]*stage{}}
+	p := &plan{file: file, o: o, platform: platform, byName: map[string]*stage{}, late: map[string]bool{}}
 	p.global = scope{escape: file.Escape, args: map[string]string{}, given: new(int), work: new(atomic.Int64)}
 	maps.Copy(p.global.args, p.platformArgs())
 	if err := p.split(); err != nil {
@@ -67,9 +69,11 @@ func newPlan(file *dockerfile.File, o *Options) (*plan, error) {
 		return nil, err
 	}
 	for _, name := range o.NoCacheStages {
-		if p.named(name) == nil {
-			return nil, hint.Errorf(p.knownStages(), "--no-cache-filter %s: %s has no such stage", name, file.Name)
+		st, err := p.flagged("--no-cache-filter", name)
+		if err != nil {
+			return nil, err
 		}
+		st.noCache = true
 	}
 	for _, st := range p.stages {
 		if err := p.check(st); err != nil {
@@ -174,12 +178,17 @@ func (p *plan) findTarget(name string) (*stage, error) {
 	if name == "" {
 		return p.stages[len(p.stages)-1], nil
 	}
+	return p.flagged("--target", name)
+}
+
+// flagged is the stage that a flag names, by name or number.
+func (p *plan) flagged(flag, name string) (*stage, error) {
 	st, err := p.lookup(name)
 	if err != nil {
-		return nil, fmt.Errorf("--target: %w", err)
+		return nil, fmt.Errorf("%s: %w", flag, err)
 	}
 	if st == nil {
-		return nil, hint.Errorf(p.knownStages(), "--target %s: %s has no such stage", name, p.file.Name)
+		return nil, hint.Errorf(p.knownStages(), "%s %s: %s has no such stage", flag, name, p.file.Name)
 	}
 	return st, nil
 }
@@ -285,25 +294,37 @@ func (p *plan) noCycle(st *stage) error {
 	return walk(st)
 }
 
-// unusedArgs warns of --build-args that no ARG asked for, as docker does.
-func (p *plan) unusedArgs() []string {
-	used := map[string]bool{}
+// unusedArgs warns of --build-args that no ARG asked for, as docker does, and of
+// those that would have buildkit do something that a build of nook doesn't.
+func (p *plan) unusedArgs() (warnings []string) {
+	used := maps.Clone(p.late)
 	for _, in := range p.file.Commands {
-		if c, ok := in.Command.(*dockerfile.Arg); ok {
-			for _, arg := range c.Args {
-				used[arg.Name] = true
-			}
-		}
+		noteArgs(used, &in)
 	}
-	var unused []string
-	for name := range p.o.Args {
-		if !used[name] && !predefined(name) {
+	var unused, foreign []string
+	for _, name := range slices.Sorted(maps.Keys(p.o.Args)) {
+		switch {
+		case used[name], predefined(name):
+		case strings.HasPrefix(name, "BUILDKIT_"):
+			foreign = append(foreign, name)
+		default:
 			unused = append(unused, name)
 		}
 	}
-	if len(unused) == 0 {
-		return nil
+	if len(unused) > 0 {
+		warnings = append(warnings, "no ARG took these build arguments: "+strings.Join(unused, ", "))
 	}
-	slices.Sort(unused)
-	return []string{"no ARG took these build arguments: " + strings.Join(unused, ", ")}
+	if len(foreign) > 0 {
+		warnings = append(warnings, "nook does nothing for these build arguments of buildkit's: "+strings.Join(foreign, ", "))
+	}
+	return warnings
+}
+
+// noteArgs notes what an ARG declares.
+func noteArgs(used map[string]bool, in *dockerfile.Instruction) {
+	if c, ok := in.Command.(*dockerfile.Arg); ok {
+		for _, arg := range c.Args {
+			used[arg.Name] = true
+		}
+	}
 }

@@ -20,7 +20,7 @@ func (c *chain) run(ctx context.Context, in *dockerfile.Instruction, cmd *docker
 	cfg := &c.b.config.Config
 	spec := RunSpec{
 		User: cfg.User, WorkingDir: c.absolute("."), Network: c.s.o.Network,
-		ExtraHosts: c.s.o.ExtraHosts, ShmSize: c.s.o.ShmSize, Epoch: Epoch{c.s.o.Epoch},
+		Hostname: c.s.o.Args[argHostname], ExtraHosts: c.s.o.ExtraHosts, ShmSize: c.s.o.ShmSize, Epoch: Epoch{c.s.o.Epoch},
 	}
 	if cmd.Network != "" && cmd.Network != "default" {
 		spec.Network = cmd.Network
@@ -49,6 +49,9 @@ func (c *chain) run(ctx context.Context, in *dockerfile.Instruction, cmd *docker
 		return err
 	}
 	k := append(parts, string(rest))
+	if spec.Hostname != "" {
+		k = append(k, "hostname", spec.Hostname)
+	}
 	kind := "regular"
 	if slices.ContainsFunc(mounts, func(m Mount) bool { return m.Kind == MountCache }) {
 		kind = "exec.cachemount"

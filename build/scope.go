@@ -198,8 +198,14 @@ func predefined(name string) bool {
 	case "SOURCE_DATE_EPOCH":
 		return true
 	}
-	return strings.HasPrefix(name, "BUILDKIT_")
+	return name == argKeepGitDir || name == argHostname
 }
+
+// Of buildkit's own arguments those that mean something here.
+const (
+	argKeepGitDir = "BUILDKIT_CONTEXT_KEEP_GIT_DIR" // leave a context's .git there
+	argHostname   = "BUILDKIT_SANDBOX_HOSTNAME"     // of RUN
+)
 
 // isProxy are those of them that RUN sees.
 func isProxy(name string) bool {

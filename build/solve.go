@@ -253,6 +253,9 @@ func (s *solver) triggers(st *stage, b *built) ([]*dockerfile.Instruction, error
 		if err := s.depend(st, in); err != nil {
 			return nil, err
 		}
+		s.mu.Lock()
+		noteArgs(s.plan.late, in)
+		s.mu.Unlock()
 		all = append(all, in)
 	}
 	return all, nil

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"nook/internal/hint"
@@ -55,7 +56,8 @@ func (s *solver) load(ctx context.Context) (*source, error) {
 		step.end(ctx, err)
 	case isGit(o.Context):
 		step := s.begin("[internal] load git source " + redacted(o.Context))
-		src.dir, err = cloneGit(ctx, gitSource{url: o.Context}, filepath.Join(s.o.Temp, "context"), step)
+		keep, _ := strconv.ParseBool(s.o.Args[argKeepGitDir])
+		src.dir, err = cloneGit(ctx, gitSource{url: o.Context, keep: keep}, filepath.Join(s.o.Temp, "context"), step)
 		step.end(ctx, err)
 	case strings.HasPrefix(o.Context, "http://"), strings.HasPrefix(o.Context, "https://"):
 		step := s.begin("[internal] load remote build context")
