@@ -45,10 +45,4 @@ func (t *tail) text() string {
 	return strings.Join(lines, "\n")
 }
 
-// lastLine is the last of them that isn't empty.
-func (t *tail) lastLine() string {
-	text := strings.TrimSpace(t.text())
-	return text[strings.LastIndex(text, "\n")+1:]
-}
-
 var errContext = hint.Errorf("give a directory, a git URL, or - for a tar archive on standard input", "no build context")

@@ -19,6 +19,7 @@ import (
 // its form user@host:path, or a path that ends in .git.
 func isGit(s string) bool {
 	url, _, _ := strings.Cut(s, "#")
+	url, _, _ = strings.Cut(url, "?")
 	switch {
 	case strings.HasPrefix(url, "git://"), strings.HasPrefix(url, "ssh://"), isSCP(url):
 		return true
@@ -37,34 +38,17 @@ func isSCP(s string) bool {
 	return at && colon && user != "" && user[0] != '-' && host != "" && path != "" && !strings.ContainsAny(user+host, "/:@")
 }
 
-// gitSource says what is wanted of a repository.
-type gitSource struct {
-	url string // URL#REF:SUBDIR
-	// keep leaves the repository's .git there.
-	keep bool
-	// checksum is the commit that it has to be, or how its name begins; "": any.
-	checksum string
-}
-
 // cloneGit fetches one commit of a repository by the git program into dir, and
 // returns the directory in it that is meant. Files have mode 644 or 755, as the
 // Dockerfile reference says, whatever the umask.
 func cloneGit(ctx context.Context, src gitSource, dir string, out io.Writer) (string, error) {
-	url := src.url
-	repo, fragment, _ := strings.Cut(url, "#")
-	ref, sub, _ := strings.Cut(fragment, ":")
-	if strings.HasPrefix(repo, "github.com/") {
-		repo = "https://" + repo
-	}
-	if strings.HasPrefix(ref, "-") {
-		return "", fmt.Errorf("%q is no git reference", ref)
-	}
-	if ref == "" {
-		ref = "HEAD"
+	want, err := src.read()
+	if err != nil {
+		return "", err
 	}
 	git, err := exec.LookPath("git")
 	if err != nil {
-		return "", hint.Errorf("install git, or clone it elsewhere and give the directory", "context %s: there is no git program", redacted(url))
+		return "", hint.Errorf("install git, or clone it elsewhere and give the directory", "context %s: there is no git program", redacted(src.url))
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return "", err
@@ -78,18 +62,15 @@ func cloneGit(ctx context.Context, src gitSource, dir string, out io.Writer) (st
 		cmd.Stderr = cmd.Stdout
 		if err := cmd.Run(); err != nil {
 			var exit *exec.ExitError
-			switch last := said.lastLine(); {
-			case ctx.Err() != nil || !errors.As(err, &exit):
+			if ctx.Err() != nil || !errors.As(err, &exit) {
 				return err
-			case last != "":
-				return fmt.Errorf("git %s of %s: %s", args[0], redacted(repo), redacted(last))
 			}
-			return fmt.Errorf("git %s of %s: %w", args[0], redacted(repo), err)
+			return gitFault(args[0], redacted(want.repo), redacted(said.text()), err)
 		}
 		return nil
 	}
 	// Submodules' URLs may be relative to origin's.
-	for _, args := range [][]string{{"init", "-q"}, {"remote", "add", "--", "origin", repo}} {
+	for _, args := range [][]string{{"init", "-q"}, {"remote", "add", "--", "origin", want.repo}} {
 		if err := run(out, args...); err != nil {
 			return "", err
 		}
@@ -105,23 +86,25 @@ func cloneGit(ctx context.Context, src gitSource, dir string, out io.Writer) (st
 		_, _ = io.WriteString(out, said.String())
 		return err
 	}
-	if err := shallow("fetch", "-q", "origin", ref); err != nil {
+	if err := shallow("fetch", "-q", "origin", want.ref); err != nil {
 		return "", err
 	}
 	if err := run(out, "checkout", "-q", "FETCH_HEAD"); err != nil {
 		return "", err
 	}
-	if err := checkCommit(run, src); err != nil {
+	if err := checkCommit(run, want); err != nil {
 		return "", err
 	}
-	if err := shallow("submodule", "-q", "update", "--init", "--recursive"); err != nil {
-		return "", err
+	if want.submodules {
+		if err := shallow("submodule", "-q", "update", "--init", "--recursive"); err != nil {
+			return "", err
+		}
 	}
-	if !src.keep { // the history is no part of the context
+	if !want.keep { // the history is no part of the context
 		if err := os.RemoveAll(filepath.Join(dir, ".git")); err != nil {
 			return "", err
 		}
-	} else if safe := redacted(repo); safe != repo { // a password is none of the image's
+	} else if safe := redacted(want.repo); safe != want.repo { // a password is none of the image's
 		for _, args := range [][]string{{"remote", "set-url", "origin", safe}, {"submodule", "-q", "sync", "--recursive"}} {
 			if err := run(out, args...); err != nil {
 				return "", err
@@ -131,7 +114,7 @@ func cloneGit(ctx context.Context, src gitSource, dir string, out io.Writer) (st
 	if err := gitModes(dir); err != nil {
 		return "", err
 	}
-	return inside(dir, sub)
+	return inside(dir, want.sub)
 }
 
 // gitEnvironment is the caller's without what names a repository: git sets that
@@ -150,7 +133,7 @@ func gitEnvironment() []string {
 }
 
 // checkCommit holds what was fetched against the checksum.
-func checkCommit(run func(out io.Writer, args ...string) error, src gitSource) error {
+func checkCommit(run func(out io.Writer, args ...string) error, src gitWanted) error {
 	if src.checksum == "" {
 		return nil
 	}
@@ -160,7 +143,7 @@ func checkCommit(run func(out io.Writer, args ...string) error, src gitSource) e
 	}
 	got := strings.TrimSpace(commit.String())
 	if !strings.HasPrefix(got, src.checksum) {
-		return fmt.Errorf("get %s: its commit is %s, not %s", redacted(src.url), got, src.checksum)
+		return fmt.Errorf("get %s: its commit is %s, not %s", redacted(src.repo), got, src.checksum)
 	}
 	return nil
 }

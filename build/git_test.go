@@ -21,7 +21,7 @@ func TestIsGit(t *testing.T) {
 	for url, want := range map[string]bool{
 		"https://h/r.git": true, "https://h/r.git#v1:sub": true, "http://h/r.tar.gz": false, "git@h:r.git": true,
 		"git://h/r": true, "ssh://h/r": true, "github.com/a/b": true, ".": false, "dir.git": false, "/a/b": false,
-		"file:///r.git": true,
+		"file:///r.git": true, "https://h/r.git?ref=v1": true, "https://h/r.tar?a=r.git": false,
 	} {
 		if got := isGit(url); got != want {
 			t.Errorf("%s: %t", url, got)
@@ -51,7 +51,7 @@ func TestGitContext(t *testing.T) {
 	write(t, repo, "a=later")
 	git("commit", "-qam", "two")
 	git("update-server-info")
-	for fragment, want := range map[string]string{"": "later", "#v1": "one", "#:sub": "", "#v1:sub": ""} {
+	for fragment, want := range map[string]string{"": "later", "#v1": "one", "#:sub": "", "#v1:sub": "", "?tag=v1&subdir=sub": "", "?ref=v1": "one"} {
 		f := newFake()
 		_, err := f.try(t, "", nil, func(o *Options) { o.Source = Source{Context: "file://" + repo + fragment} })
 		files := f.files(f.made.State)
