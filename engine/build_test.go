@@ -155,14 +155,17 @@ func TestCopy(t *testing.T) {
 }
 
 func TestCopyRefuses(t *testing.T) {
-	files := map[string]string{"f": "f", "d/a": "a"}
+	files := map[string]string{"f": "f", "d/a": "a", "e/d/a": "a"}
 	for _, tc := range []struct{ name, lines, want string }{
 		{"nothing", "COPY none /", "not found"},
 		{"a wildcard of nothing", "COPY none* /", "not found"},
 		{"outside", "COPY ../f /", "outside"},
 		{"a link outside", "COPY out /x/", "not found"},
-		{"a directory over a file", "RUN touch /x\nCOPY d /x", "directory"},
-		{"a file over a directory", "RUN mkdir -p /x/f\nCOPY f /x/", "directory"},
+		{"a directory over a file", "RUN touch /x\nCOPY d /x", ": /x: a file is in the place of a directory"},
+		{"a directory over a file in it", "RUN mkdir /x && touch /x/d\nCOPY e /x", ": /x/d: a file is in the place of a directory"},
+		{"a directory over a link", "RUN mkdir /x && ln -s /tmp /x/d\nCOPY e /x", ": /x/d: a symlink is in the place of a directory"},
+		{"a file over a directory", "RUN mkdir -p /x/f\nCOPY f /x/", ": /x/f: a directory is in the place of a file"},
+		{"a file over a directory in it", "RUN mkdir -p /x/a\nCOPY d /x", ": /x/a: a directory is in the place of a file"},
 		{"a user that isn't there", "COPY --chown=nobody-here f /", "nobody-here"},
 		{"a mode that is none", "COPY --chmod=9 f /", "chmod"},
 	} {

@@ -302,7 +302,11 @@ func (c *copying) entry(d *mergedDir, base, from string, s *Spot, name string, f
 		return fmt.Errorf("%s: %w", printable(from), err)
 	}
 	if !at.isDir() {
-		if err := c.leaf(at, from, s, name, fresh); err != nil {
+		err := c.leaf(at, from, s, name, fresh)
+		switch {
+		case errors.Is(err, ErrIsDirectory):
+			return fmt.Errorf("%s: %w", inImage(s.path, name), err)
+		case err != nil:
 			return fmt.Errorf("%s: %w", printable(from), err)
 		}
 		return nil
@@ -345,9 +349,9 @@ func (c *copying) into(at *place, from string, s *Spot, name string) (*Spot, err
 			return in, nil
 		}
 	case errors.Is(err, unix.ENOTDIR):
-		err = ErrNotDirectory
+		err = s.notDirectory(name)
 	}
-	return nil, fmt.Errorf("%s: %w", printable(path.Join(s.path, name)), err)
+	return nil, fmt.Errorf("%s: %w", inImage(s.path, name), err)
 }
 
 // look is what a copy looks like.
@@ -437,7 +441,7 @@ func (c *copying) leaf(at *place, from string, s *Spot, name string, fresh bool)
 func (c *copying) link(s *Spot, name string, fresh bool) (bool, error) {
 	if !fresh {
 		if err := s.clear(name); err != nil {
-			return false, fmt.Errorf("%s: %w", printable(path.Join(s.path, name)), err)
+			return false, fmt.Errorf("%s: %w", inImage(s.path, name), err)
 		}
 	}
 	if err := unix.Linkat(s.old.parts[0].fd, name, s.fd, name, 0); err != nil {

@@ -455,7 +455,7 @@ func (m *Making) MkdirAll(way string, look Look) (*Spot, error) {
 		}
 		closed := s.Close()
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", printable(way), err)
+			return nil, fmt.Errorf("%s: %w", inImage(way), err)
 		}
 		if s = in; closed != nil {
 			_ = s.Close()
@@ -464,12 +464,6 @@ func (m *Making) MkdirAll(way string, look Look) (*Spot, error) {
 	}
 	return s, nil
 }
-
-// ErrIsDirectory says that a file would take a directory's place.
-var ErrIsDirectory = errors.New("a directory is in the place of a file")
-
-// ErrNotDirectory says that a directory would take a file's place.
-var ErrNotDirectory = errors.New("a file is in the place of a directory")
 
 // clear makes room for what is no directory.
 func (s *Spot) clear(name string) error {

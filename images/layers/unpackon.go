@@ -208,7 +208,7 @@ func (u *unpackingOn) put(ctx context.Context, s *Spot, base string, look Look, 
 			err = in.Set(look)
 		}
 		if errors.Is(err, unix.ENOTDIR) {
-			return ErrNotDirectory
+			return s.notDirectory(base)
 		}
 		if err != nil {
 			return err
