@@ -257,7 +257,7 @@ func checkSignal(s string) error {
 	if unix.SignalNum("SIG"+name) != 0 || strings.HasPrefix(name, "RTMIN") || strings.HasPrefix(name, "RTMAX") {
 		return nil
 	}
-	return fmt.Errorf("unknown signal: %q", s)
+	return hint.Errorf("write it like SIGTERM, 15 or SIGRTMIN+3", "unknown signal: %q", s)
 }
 
 // workdir sets the working directory, and makes it: as the user, with docker.
@@ -367,6 +367,9 @@ func (c *chain) failure(ctx context.Context, in *dockerfile.Instruction, err err
 		return fault
 	}
 	failed := &StepError{Step: c.last.name, Output: c.last.tail.text(), Err: fault}
+	if exit.Err != nil && exit.Args[0] == "/bin/sh" {
+		return failed // without a shell there is no way in
+	}
 	before := c.s.commitSpec(c.b, nil)
 	before.Config.Config.Entrypoint = nil // run ID sh is to be a shell
 	failed.before = &before

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"nook/build/dockerfile"
@@ -80,6 +81,9 @@ func (c *chain) parts(ctx context.Context, in *dockerfile.Instruction, cmd *dock
 	var local []string
 	var files []File
 	for _, source := range cmd.Sources {
+		if !cmd.Add && isURL(source) {
+			return nil, in.Fault(source, hint.Errorf("ADD fetches them", "the source %s is a URL, and COPY takes files alone", redacted(source)))
+		}
 		if cmd.Add && isRemote(source) {
 			one, err := c.remote(ctx, cmd, source, common)
 			if err != nil {
@@ -258,11 +262,10 @@ func redacted(text string) string {
 }
 
 // isRemote says that a source of ADD is no name in the context.
-func isRemote(source string) bool {
-	for _, scheme := range []string{"http://", "https://", "git://", "ssh://"} {
-		if strings.HasPrefix(source, scheme) {
-			return true
-		}
-	}
-	return isSCP(source)
+func isRemote(source string) bool { return isURL(source) || isSCP(source) }
+
+func isURL(source string) bool {
+	return slices.ContainsFunc([]string{"http://", "https://", "git://", "ssh://"}, func(scheme string) bool {
+		return strings.HasPrefix(source, scheme)
+	})
 }

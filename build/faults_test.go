@@ -45,7 +45,7 @@ func TestFaults(t *testing.T) {
 		"no source":         {"FROM base\nCOPY nothing /c", "Dockerfile:2: nothing: not found", "", nil},
 		"port":              {"FROM base\nEXPOSE http", "Dockerfile:2: invalid port: http", "write it like 80, 53/udp or 8000-8010", nil},
 		"port range":        {"FROM base\nEXPOSE 9-8", "Dockerfile:2: invalid port: 9-8", "", nil},
-		"signal":            {"FROM base\nSTOPSIGNAL SIGFOO", `Dockerfile:2: unknown signal: "SIGFOO"`, "", nil},
+		"signal":            {"FROM base\nSTOPSIGNAL SIGFOO", `Dockerfile:2: unknown signal: "SIGFOO"`, "write it like SIGTERM, 15 or SIGRTMIN+3", nil},
 		"secret":            {"FROM base\nRUN --mount=type=secret,id=k,required x", "Dockerfile:2: the secret k is required and was not given", "give it by --secret id=k,src=FILE", nil},
 		"agent":             {"FROM base\nRUN --mount=type=ssh,required x", "Dockerfile:2: the agent default is required and was not given", "give it by --ssh default", nil},
 		"mount":             {"FROM base\nRUN --mount=type=tmpfs x", "Dockerfile:2: --mount=type=tmpfs: it has no target", "", nil},
@@ -61,6 +61,10 @@ func TestFaults(t *testing.T) {
 		"open brace":        {"FROM base\nENV A=${B", "Dockerfile:2: a ${ in ${B has no }", "", nil},
 		"both from stdin":   {"FROM base", "both the context and the Dockerfile are to come from standard input", "", func(o *Options) { o.Source.Context = "-" }},
 		"http context":      {"FROM base", "get http://127.0.0.1:1/x.tar: dial tcp 127.0.0.1:1: connect: connection refused", "", func(o *Options) { o.Source.Context = "http://127.0.0.1:1/x.tar" }},
+		"URL to COPY":       {"FROM base\nARG H=h\nCOPY https://a:b@$H/f /x", "Dockerfile:3: the source https://a:xxxxx@h/f is a URL, and COPY takes files alone", "ADD fetches them", nil},
+		"empty file":        {"", "standard input is empty", "a Dockerfile begins with FROM; did the command fail that writes it?", nil},
+		"empty context":     {"", "standard input is empty", "a Dockerfile begins with FROM; did the command fail that writes it?", func(o *Options) { o.Source.Context, o.Source.File = "-", "" }},
+		"only a comment":    {"# a", "Dockerfile: file with no instructions", "a Dockerfile begins with FROM", nil},
 		"empty user":        {"FROM base\nUSER $NO", "Dockerfile:2: USER $NO is empty", "", nil},
 		"empty source":      {"FROM base\nCOPY $NO /x", "Dockerfile:2: the source $NO is empty", "", nil},
 		"empty destination": {"FROM base\nCOPY a $NO", "Dockerfile:2: the destination $NO is empty", "", nil},
@@ -98,6 +102,31 @@ func TestFailedStep(t *testing.T) {
 	}
 	if got := f.files(f.made.State); got["/a"] != "b" || !slices.Contains(f.made.Config.Config.Env, "A=1") || f.made.Names != nil {
 		t.Errorf("the state to enter: %+v", f.made)
+	}
+}
+
+// A command that couldn't be executed failed too. Where it was the shell, the
+// state has none to be entered with.
+func TestStepWithoutItsProgram(t *testing.T) {
+	for df, enter := range map[string]string{
+		"FROM base\nRUN [\"none\"]":                          "sha256:image",
+		"FROM base\nSHELL [\"/bin/bash\", \"-c\"]\nRUN echo": "sha256:image",
+		"FROM base\nRUN echo":                                "",
+	} {
+		f := newFake()
+		f.run = func(_ context.Context, spec RunSpec, _ io.Writer) error {
+			return &ExitError{Args: spec.Args, Code: 127, Err: hint.Errorf("look for it", "exec %q: not found", spec.Args[0])}
+		}
+		_, err := f.try(t, df, nil, nil)
+		var failed *StepError
+		var exit *ExitError
+		if !errors.As(err, &failed) || !errors.As(err, &exit) || exit.Code != 127 || failed.Enter != enter {
+			t.Errorf("%s: %v, %+v", df, err, failed)
+			continue
+		}
+		if !strings.Contains(err.Error(), "exec ") || hint.Of(err) != "look for it" {
+			t.Errorf("%s: %v, hint %q", df, err, hint.Of(err))
+		}
 	}
 }
 

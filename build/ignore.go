@@ -14,6 +14,8 @@ import (
 
 	"github.com/moby/patternmatcher"
 	"github.com/moby/patternmatcher/ignorefile"
+
+	"nook/internal/hint"
 )
 
 // ignore reads what .dockerignore leaves out of the context. NAME.dockerignore
@@ -58,7 +60,7 @@ func (src *source) ignore(o Source, local bool) (Filter, error) {
 	}
 	filter, err := ignoring(patterns)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, badPattern(name, data, err)
 	}
 	return filter, nil
 }
@@ -72,6 +74,23 @@ func checkPatterns(name string, data []byte) error {
 		}
 	}
 	return nil
+}
+
+// badPattern finds the line that is no pattern.
+func badPattern(name string, data []byte, err error) error {
+	const advice = `in a pattern * ? and [a-z] mean others, \ takes the meaning of what follows, and ! begins an exception`
+	n := 0
+	for line := range bytes.Lines(data) {
+		n++
+		one, bad := ignorefile.ReadAll(bytes.NewReader(line))
+		if bad == nil {
+			_, bad = patternmatcher.New(one)
+		}
+		if bad != nil {
+			return hint.Errorf(advice, "%s:%d: %s: %w", name, n, bytes.TrimSpace(line), bad)
+		}
+	}
+	return hint.Errorf(advice, "%s: %w", name, err)
 }
 
 // ignoring makes a filter of patterns.

@@ -48,7 +48,7 @@ func TestAddOfURLs(t *testing.T) {
 		"cut short":        {"ADD U/short /d", "", "unexpected EOF"},
 		"with a file":      {"ADD a U/dir/file /d/", "/d/file", ""},
 		"ftp":              {"ADD ftp://h/x /d", "", "not found"},
-		"copy knows none":  {"COPY U/dir/file /d", "", "not found"},
+		"copy knows none":  {"COPY U/dir/file /d", "", "is a URL"},
 		"nobody listens":   {"ADD http://127.0.0.1:1/x /d", "", "connection refused"},
 		"ssh":              {"ADD --checksum=" + good + " git@h:r.git /d", "", "invalid checksum: sha256:"},
 	} {

@@ -105,6 +105,9 @@ func (src *source) dockerfile(ctx context.Context, o Source, local bool) error {
 			return err
 		}
 		src.data, err = readLimited(in)
+		if err == nil && len(src.data) == 0 {
+			err = hint.Errorf(emptyAdvice, "standard input is empty")
+		}
 		return err
 	}
 	if local && o.File != "" {
@@ -137,7 +140,15 @@ func (src *source) dockerfile(ctx context.Context, o Source, local bool) error {
 		return hint.Errorf("-f FILE names it, -f - reads it from standard input", "no Dockerfile in the context %s", o.Context)
 	}
 	if err != nil {
-		return fmt.Errorf("%s of the context: %w", name, err)
+		err = fmt.Errorf("%s of the context: %w", name, err)
+		if info, linked := root.Lstat(name); linked == nil && info.Mode()&fs.ModeSymlink != 0 {
+			advice := "it is a symlink, and what it leads to has to be in the context"
+			if local {
+				advice += "; -f FILE takes any"
+			}
+			err = hint.Wrap(err, advice)
+		}
+		return err
 	}
 	src.name = name
 	src.data, err = readLimited(f)

@@ -123,12 +123,14 @@ func TestIgnoreOfTheDockerfileComesFirst(t *testing.T) {
 }
 
 func TestBadIgnore(t *testing.T) {
-	for _, text := range []string{"!", "a[", "[a-"} {
+	for text, want := range map[string]string{
+		"!": `:1: !: illegal exclusion pattern: "!"`, "a[": ":1: a[: syntax error in pattern", "# [\n\n b\n [a-\r\nc[\n": ":4: [a-: syntax error in pattern",
+	} {
 		dir := t.TempDir()
 		write(t, dir, ".dockerignore="+text)
 		src := &source{dir: dir, name: "Dockerfile"}
-		if _, err := src.ignore(Source{}, true); err == nil || !strings.HasPrefix(err.Error(), ".dockerignore: ") {
-			t.Errorf("%q: %v", text, err)
+		if _, err := src.ignore(Source{}, true); err == nil || err.Error() != ".dockerignore"+want || !strings.HasPrefix(hint.Of(err), "in a pattern") {
+			t.Errorf("%q: %v, hint %q", text, err, hint.Of(err))
 		}
 	}
 }
@@ -340,5 +342,18 @@ func TestDockerfileByName(t *testing.T) {
 	_, err := f.try(t, "", nil, func(o *Options) { o.Source = Source{Context: dir, File: "d/other"} })
 	if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(hint.Of(err), "-f "+filepath.Join(dir, "d/other")) {
 		t.Errorf("%v, hint %q", err, hint.Of(err))
+	}
+	out := t.TempDir() // a Dockerfile that is a link out of the context
+	if err := os.Symlink(filepath.Join(dir, "d/other"), filepath.Join(out, "Dockerfile")); err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.try(t, "", nil, func(o *Options) { o.Source = Source{Context: out} })
+	if err == nil || hint.Of(err) != "it is a symlink, and what it leads to has to be in the context; -f FILE takes any" {
+		t.Errorf("%v, hint %q", err, hint.Of(err))
+	}
+	if _, err := f.try(t, "", nil, func(o *Options) {
+		o.Source = Source{Context: out, File: filepath.Join(out, "Dockerfile")}
+	}); err != nil {
+		t.Error(err)
 	}
 }

@@ -61,7 +61,7 @@ func (src *source) fromStream(ctx context.Context, stream io.Reader, from, file,
 		src.name = "Dockerfile"
 		src.data, err = readLimited(io.NopCloser(plain))
 		if err == nil && len(src.data) == 0 {
-			err = fmt.Errorf("%s is empty", from)
+			err = hint.Errorf(emptyAdvice, "%s is empty", from)
 		}
 		return err
 	}
@@ -71,6 +71,8 @@ func (src *source) fromStream(ctx context.Context, stream io.Reader, from, file,
 	src.dir = dir
 	return nil
 }
+
+const emptyAdvice = "a Dockerfile begins with FROM; did the command fail that writes it?"
 
 // isTar knows a tar header by its magic, or by its checksum's form.
 func isTar(head []byte) bool {

@@ -42,7 +42,7 @@ type Worker interface {
 
 	// Run runs a command on a state. What it wrote is the new layer, which may
 	// be empty. Out gets standard output and error, in one goroutine. The error
-	// of a command that ran and failed is an *ExitError.
+	// of a command that failed, or couldn't be executed, is an *ExitError.
 	Run(ctx context.Context, below State, spec RunSpec, out io.Writer) (State, error)
 
 	// Lookup finds the state that was remembered under a key; false also where
@@ -97,10 +97,16 @@ var (
 // ExitError is the end of a RUN that failed.
 type ExitError struct {
 	Args []string
-	Code int // as of run: 128+n for a signal, 126 and 127 for what couldn't be executed
+	Code int   // as of run: 128+n for a signal, 126 and 127 for what couldn't be executed
+	Err  error // why it couldn't be; nil: it ran
 }
 
+func (e *ExitError) Unwrap() error { return e.Err }
+
 func (e *ExitError) Error() string {
+	if e.Err != nil {
+		return e.Err.Error()
+	}
 	return fmt.Sprintf("process %q did not complete successfully: exit code: %d", strings.Join(e.Args, " "), e.Code)
 }
 

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -72,7 +73,7 @@ func (w *worker) Run(ctx context.Context, below build.State, spec build.RunSpec,
 	}
 	code, err := r.run(ctx, out)
 	if err != nil {
-		return state, err
+		return state, runFault(&spec, err)
 	}
 	if code != 0 {
 		return state, &build.ExitError{Args: spec.Args, Code: code}
@@ -84,6 +85,18 @@ func (w *worker) Run(ctx context.Context, below build.State, spec build.RunSpec,
 	// layer is packed.
 	size, _ := countFiles(ctx, filepath.Join(st.dir, "fs"))
 	return w.place(ctx, st, below, layers.Meta{Bytes: size, Made: &layers.Made{Time: w.stepTime(spec.Epoch)}})
+}
+
+// runFault puts an error into the words of a Dockerfile, and tells a command that
+// couldn't be executed from a container that couldn't be made.
+func runFault(spec *build.RunSpec, err error) error {
+	switch code := hint.Code(err); {
+	case errors.Is(err, confine.ErrNoUser):
+		return hint.Wrap(err, "USER takes name|uid[:group|gid]; a name must stand in /etc/passwd or /etc/group of what the stage has so far")
+	case code == hint.ExitCannotRun || code == hint.ExitNotFound:
+		return &build.ExitError{Args: spec.Args, Code: code, Err: err}
+	}
+	return err
 }
 
 // run runs the command in the first way that this host allows: on an overlay,

@@ -10,6 +10,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/moby/buildkit/frontend/dockerfile/shell"
+
+	"nook/internal/hint"
 )
 
 // piece says that Text from byte at on comes from this line and column.
@@ -63,7 +65,7 @@ func Parse(name string, data []byte) (*File, error) {
 		f.Commands = append(f.Commands, *in)
 	}
 	if len(f.Commands) == 0 {
-		return nil, &Error{File: name, Err: errors.New("file with no instructions")}
+		return nil, &Error{File: name, Err: hint.Errorf("a Dockerfile begins with FROM", "file with no instructions")}
 	}
 	return f, nil
 }

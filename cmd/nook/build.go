@@ -171,7 +171,11 @@ func (s *shell) buildFault(err error) error {
 		fmt.Fprint(s.stderr, fault.Excerpt())
 	}
 	if step != nil && step.Enter != "" {
-		err = hint.Wrap(err, "nook run --rm -it "+shortID(step.Enter, false)+" sh enters the state before this step")
+		advice := "nook run --rm -it " + shortID(step.Enter, false) + " sh enters the state before this step"
+		if known := hint.Of(err); known != "" { // why it couldn't be executed
+			advice = known + "; " + advice
+		}
+		err = hint.Wrap(err, advice)
 	}
 	err = abridge(err)
 	var exit *build.ExitError
@@ -310,6 +314,8 @@ func readCacheTarget(flag, text string, keys ...string) (build.CacheTarget, erro
 		return to, hint.Errorf("type=registry,ref=NAME is what there is", "invalid value %q for --%s: type %q", text, flag, kv["type"])
 	case kv["mode"] != "" && kv["mode"] != "min" && !to.Max:
 		return to, hint.Errorf("min and max are known", "invalid value %q for --%s: mode %q", text, flag, kv["mode"])
+	case to.Ref == "":
+		return to, hint.Errorf("write it like type=registry,ref=NAME", "invalid value %q for --%s: ref is missing", text, flag)
 	}
 	ref, err := images.ParseReference(to.Ref)
 	if err == nil && flag == "cache-to" && ref.Digest != "" {
@@ -447,7 +453,7 @@ func readOutput(text string) (output, error) {
 		}
 	case "local":
 		if out.dest == "" || out.dest == "-" {
-			return out, errors.New("--output type=local has no dest=DIRECTORY")
+			return out, hint.Errorf("write it like -o type=local,dest=out, or -o out", "--output type=local has no dest=DIRECTORY")
 		}
 	case "image":
 		return output{}, nil

@@ -59,7 +59,10 @@ func TestBuildTakesDockersFlags(t *testing.T) {
 		"--versoin .":            "nook: unknown flag: --versoin\nhint: see nook build --help\n",
 		"--tagg x .":             "nook: unknown flag: --tagg\nhint: did you mean --tag?\n",
 		"--bulid-arg=A=1 .":      "nook: unknown flag: --bulid-arg\nhint: did you mean --build-arg?\n",
-		"--root x .":             "nook: unknown flag: --root\nhint: --root stands before the command: nook --root … build\n",
+		"-o type=local .":        "nook: --output type=local has no dest=DIRECTORY\nhint: write it like -o type=local,dest=out, or -o out\n",
+		"--cache-to type=registry .": "nook: invalid value \"type=registry\" for --cache-to: ref is missing\n" +
+			"hint: write it like type=registry,ref=NAME\n",
+		"--root x .": "nook: unknown flag: --root\nhint: --root stands before the command: nook --root … build\n",
 	} {
 		f := &fakeBuilder{}
 		stderr, code := typedBuild(t, f, strings.Fields(args)...)
@@ -85,6 +88,10 @@ func TestBuildFaultsAreShort(t *testing.T) {
 			[]string{"nook: Dockerfile:3: failed to process \"üüü", "ü…ü", "ü\": syntax error: missing '}'\nhint: see üüü"}, 125},
 		"words": {&build.StepError{Step: "RUN " + word, Output: "said", Err: exit},
 			[]string{" > RUN üüü", "said\n", "nook: process \"/bin/sh -c echo a; echo", "echo a; \" did not complete successfully: exit code: 3\n"}, 3},
+		"no program": {&build.StepError{Step: `[2/2] RUN ["none"]`, Enter: "sha256:0123456789abcdef", Err: &dockerfile.Error{File: "Dockerfile", Line: 2, Err: &build.ExitError{
+			Args: []string{"none"}, Code: 127, Err: hint.Errorf("is it there?", "exec \"none\": not found")}}},
+			[]string{"------\n > [2/2] RUN [\"none\"]:\n------\n",
+				"nook: Dockerfile:2: exec \"none\": not found\nhint: is it there?; nook run --rm -it 0123456789ab sh enters the state before this step\n"}, 127},
 	} {
 		t.Run(name, func(t *testing.T) {
 			stderr, code := typedBuild(t, &fakeBuilder{err: tc.err}, ".")
