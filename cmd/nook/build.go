@@ -58,16 +58,19 @@ func buildOptions() []option {
 		{name: "iidfile", value: "string", usage: "Write the image ID to a file"},
 		{name: "label", value: "list", usage: "Set metadata for an image"},
 		{name: "load", usage: "Put the image among this host's images: always so, without --output"},
+		{name: "metadata-file", value: "string", usage: "Write digests and names of the image to a file, as JSON"},
 		{name: "network", value: "string", usage: `Network of the "RUN" instructions: host (the default) or none`},
 		{name: "no-cache", usage: "Do not use cache when building the image"},
 		{name: "no-cache-filter", value: "list", usage: "Do not cache specified stages"},
 		{name: "output", short: "o", value: "string", usage: `Output destination (format: "type=local,dest=path"): docker or oci (an archive of the image), tar or local (its files), or image, the default`},
 		{name: "platform", value: "list", usage: "Set target platform for build (one)"},
-		{name: "progress", value: "string", usage: "Set type of progress output (auto, plain, tty, quiet)"},
+		{name: "progress", value: "string", usage: "Set type of progress output (auto, plain, tty, quiet; env BUILDKIT_PROGRESS)"},
+		{name: "provenance", value: "string", usage: "false: nook makes no attestations"},
 		{name: "pull", usage: "Always attempt to pull all referenced images"},
 		{name: "push", usage: "Refused: nook push NAME sends an image"},
 		{name: "quiet", short: "q", usage: "Suppress the build output and print image ID on success"},
 		{name: "rm", usage: "Leave no container behind: always so"},
+		{name: "sbom", value: "string", usage: "false: nook makes no attestations"},
 		{name: "secret", value: "list", usage: `Secret to expose to the build (format: "id=mysecret[,src=/local/secret|,env=NAME]")`},
 		{name: "shm-size", value: "bytes", usage: "Size of /dev/shm of the build's containers"},
 		{name: "squash", usage: "Squash newly built layers into a single new layer"},
@@ -118,6 +121,9 @@ func (s *shell) build(c *cli.Context) error {
 		if err != nil {
 			return s.buildFault(err)
 		}
+		if err := writeMetadata(c.String("metadata-file"), result.Image, o.Names); err != nil {
+			return err
+		}
 		return s.tellImage(c, result.Image, out)
 	})
 }
@@ -129,6 +135,9 @@ func alwaysSo(c *cli.Context, out output) error {
 		if c.IsSet(name) && !c.Bool(name) {
 			return fmt.Errorf("--%s=false is refused: it is always so", name)
 		}
+	}
+	if err := noAttestations(c); err != nil {
+		return err
 	}
 	switch {
 	case c.Bool("push"):

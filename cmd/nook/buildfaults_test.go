@@ -16,6 +16,7 @@ import (
 	"nook/build"
 	"nook/build/dockerfile"
 	"nook/engine"
+	"nook/images"
 	"nook/internal/hint"
 )
 
@@ -23,12 +24,13 @@ import (
 type fakeBuilder struct {
 	backend
 	asked int
+	image images.Image
 	err   error
 }
 
 func (f *fakeBuilder) Build(context.Context, build.Options) (build.Result, error) {
 	f.asked++
-	return build.Result{}, f.err
+	return build.Result{Image: f.image}, f.err
 }
 
 func typedBuild(t *testing.T, f *fakeBuilder, args ...string) (stderr string, code int) {
@@ -46,20 +48,24 @@ func typedBuild(t *testing.T, f *fakeBuilder, args ...string) (stderr string, co
 // Scripts that were written for docker go on, where nook does what they ask for.
 func TestBuildTakesDockersFlags(t *testing.T) {
 	for args, want := range map[string]string{
-		"--rm .":                 "",
-		"--rm=true --load .":     "",
-		"--force-rm -t x .":      "",
-		"--push=false .":         "",
-		"--load -o - .":          "nook: conflicting options: --load and --output\nhint: leave one out\n",
-		"--load -o type=image .": "",
-		"--rm=false .":           "nook: --rm=false is refused: it is always so\n",
-		"--force-rm=false .":     "nook: --force-rm=false is refused: it is always so\n",
-		"--load=false .":         "nook: --load=false is refused: it is always so\n",
-		"--push -t x .":          "nook: --push is refused: a build sends nothing\nhint: nook push NAME sends it\n",
-		"--versoin .":            "nook: unknown flag: --versoin\nhint: see nook build --help\n",
-		"--tagg x .":             "nook: unknown flag: --tagg\nhint: did you mean --tag?\n",
-		"--bulid-arg=A=1 .":      "nook: unknown flag: --bulid-arg\nhint: did you mean --build-arg?\n",
-		"-o type=local .":        "nook: --output type=local has no dest=DIRECTORY\nhint: write it like -o type=local,dest=out, or -o out\n",
+		"--rm .":                                    "",
+		"--rm=true --load .":                        "",
+		"--force-rm -t x .":                         "",
+		"--push=false .":                            "",
+		"--load -o - .":                             "nook: conflicting options: --load and --output\nhint: leave one out\n",
+		"--load -o type=image .":                    "",
+		"--rm=false .":                              "nook: --rm=false is refused: it is always so\n",
+		"--force-rm=false .":                        "nook: --force-rm=false is refused: it is always so\n",
+		"--load=false .":                            "nook: --load=false is refused: it is always so\n",
+		"--provenance=false --sbom=false .":         "",
+		"--provenance false --sbom disabled=true .": "",
+		"--provenance=mode=max .":                   "nook: --provenance=mode=max is refused: nook makes no attestations\nhint: leave it out, or write --provenance=false\n",
+		"--sbom=true .":                             "nook: --sbom=true is refused: nook makes no attestations\nhint: leave it out, or write --sbom=false\n",
+		"--push -t x .":                             "nook: --push is refused: a build sends nothing\nhint: nook push NAME sends it\n",
+		"--versoin .":                               "nook: unknown flag: --versoin\nhint: see nook build --help\n",
+		"--tagg x .":                                "nook: unknown flag: --tagg\nhint: did you mean --tag?\n",
+		"--bulid-arg=A=1 .":                         "nook: unknown flag: --bulid-arg\nhint: did you mean --build-arg?\n",
+		"-o type=local .":                           "nook: --output type=local has no dest=DIRECTORY\nhint: write it like -o type=local,dest=out, or -o out\n",
 		"--cache-to type=registry .": "nook: invalid value \"type=registry\" for --cache-to: ref is missing\n" +
 			"hint: write it like type=registry,ref=NAME\n",
 		"--root x .": "nook: unknown flag: --root\nhint: --root stands before the command: nook --root … build\n",

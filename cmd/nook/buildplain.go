@@ -20,9 +20,12 @@ type buildView interface {
 	quiet() bool
 }
 
-// buildView chooses by --progress, -q and whether there is a terminal.
+// buildView chooses by --progress or BUILDKIT_PROGRESS, -q and whether there is a terminal.
 func (s *shell) buildView(c *cli.Context) (buildView, error) {
-	how := c.String("progress")
+	how, from := c.String("progress"), "--progress"
+	if set, _ := s.lookup("BUILDKIT_PROGRESS"); how == "" && set != "" {
+		how, from = set, "BUILDKIT_PROGRESS"
+	}
 	switch {
 	case c.Bool("quiet"):
 		how = "quiet"
@@ -42,12 +45,12 @@ func (s *shell) buildView(c *cli.Context) (buildView, error) {
 	case "tty":
 		bars := s.bars
 		if bars == nil {
-			return nil, hint.Errorf("--progress plain writes lines", "--progress tty: standard error is no terminal")
+			return nil, hint.Errorf("--progress plain writes lines", "%s tty: standard error is no terminal", from)
 		}
 		s.bars = nil // one of them draws
 		return newScreen(bars.out, bars.size), nil
 	}
-	return nil, hint.Errorf("auto, plain, tty and quiet are known", "invalid value %q for --progress", how)
+	return nil, hint.Errorf("auto, plain, tty and quiet are known", "invalid value %q for %s", how, from)
 }
 
 type silence struct{}
