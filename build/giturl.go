@@ -37,7 +37,7 @@ func (src gitSource) read() (gitWanted, error) {
 		var query string
 		if repo, query, _ = strings.Cut(repo, "?"); query != "" {
 			if err := want.query(query, fragment != ""); err != nil {
-				return want, fmt.Errorf("context %s: %w", redacted(src.url), err)
+				return want, fmt.Errorf("git URL %s: %w", redacted(src.url), err)
 			}
 		}
 	}

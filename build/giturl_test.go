@@ -26,13 +26,13 @@ func TestGitURL(t *testing.T) {
 		}
 	}
 	for url, want := range map[string]string{
-		"https://h/r.git?reff=v1":                "context https://h/r.git?reff=v1: unknown key reff",
+		"https://h/r.git?reff=v1":                "git URL https://h/r.git?reff=v1: unknown key reff",
 		"https://h/r.git?ref=v1#v2":              "both #REF:SUBDIR and a key",
 		"https://h/r.git?ref=v1&tag=v2":          "ref, branch and tag are one thing",
 		"https://h/r.git?ref=--upload-pack=x":    "no git reference",
 		"https://h/r.git?commit=main":            "invalid commit: main",
 		"https://h/r.git?submodules=x":           "invalid submodules: x",
-		"https://me:secret@h/r.git?reff=v1":      "context https://me:xxxxx@h/r.git?reff=v1: ",
+		"https://me:secret@h/r.git?reff=v1":      "git URL https://me:xxxxx@h/r.git?reff=v1: ",
 		"https://h/r.git?subdir=a#:b":            "both #REF:SUBDIR and a key",
 		"https://h/r.git?ref=a%zz&keep-git-dir=": "invalid URL escape",
 	} {

@@ -34,7 +34,13 @@ func TestBuildWithoutItsProgram(t *testing.T) {
 			t.Errorf("%s: %v, hint %q, way in %q", name, err, hint.Of(err), failed.Enter)
 		}
 	}
-	_, err := buildOn(t, e, "USER nobody-here\nRUN true", nil)
+	_, err := buildOn(t, e, "RUN true", nil, func(o *build.Options) {
+		o.Args = map[string]string{"BUILDKIT_SANDBOX_HOSTNAME": strings.Repeat("x", 65)}
+	})
+	if err == nil || !strings.Contains(err.Error(), "hostname of 65 bytes") {
+		t.Error(err)
+	}
+	_, err = buildOn(t, e, "USER nobody-here\nRUN true", nil)
 	if err == nil || !strings.Contains(err.Error(), "no such user") || !strings.HasPrefix(hint.Of(err), "USER takes name|uid") {
 		t.Errorf("%v, hint %q", err, hint.Of(err))
 	}

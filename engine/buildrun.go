@@ -159,6 +159,9 @@ func (r *buildRun) prepare(ctx context.Context) error {
 	if network := r.spec.Network; network != "" && network != "host" && network != "none" {
 		return hint.Errorf("none and host are the networks there are", "--network %q is not known", network)
 	}
+	if err := checkHostname(r.spec.Hostname); err != nil {
+		return err
+	}
 	mode, err := r.w.rootMode(r.below)
 	if err != nil {
 		return err

@@ -231,9 +231,13 @@ func (e *Engine) names(cfg *containers.Config) error {
 			}
 		}
 	}
+	return checkHostname(cfg.Hostname)
+}
+
+func checkHostname(name string) error {
 	const longest = 64 // __NEW_UTS_LEN
-	if len(cfg.Hostname) > longest {
-		return hint.Errorf("a hostname has at most 64 bytes", "hostname of %d bytes", len(cfg.Hostname))
+	if len(name) > longest {
+		return hint.Errorf("a hostname has at most 64 bytes", "hostname of %d bytes", len(name))
 	}
 	return nil
 }
