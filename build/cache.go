@@ -90,21 +90,21 @@ func (s *solver) lookup(k stepKey, below State) (State, bool) {
 		return State{}, false
 	}
 	for _, cache := range s.caches {
-		id, ok := cache.Steps[name]
+		step, ok := cache.Steps[name]
 		switch {
 		case !ok:
 			continue
-		case id == "":
+		case step.DiffID == "":
 			return below, true
 		}
 		// It may have been fetched by an earlier build.
 		if state, ok := s.w.Lookup(anywhere + name); ok && len(state.Layers) == len(below.Layers)+1 &&
 			slices.Equal(state.Layers[:len(below.Layers)], below.Layers) {
-			if got, ok := s.diffIDs(state.Layers); ok && got[len(got)-1] == id {
+			if got, ok := s.diffIDs(state.Layers); ok && got[len(got)-1] == step.DiffID {
 				return state, true
 			}
 		}
-		return s.w.Stack(below, cache, id), true
+		return s.w.Stack(below, cache, step), true
 	}
 	return State{}, false
 }
@@ -163,11 +163,18 @@ func (s *solver) records(ctx context.Context, b *built, all bool) ([]CacheRecord
 	var list []CacheRecord
 	seen := map[string]bool{}
 	sent := s.settled(b.state.Layers)
-	foreign := func(layer string) bool { return !all && !slices.Contains(sent, layer) }
+	unsent := func(layer string) bool { return !slices.Contains(sent, layer) }
+	foreign := func(layer string) bool { return !all && unsent(layer) }
+	var done, others []solvedStep
 	for _, d := range s.done {
-		if slices.ContainsFunc(s.settled(d.result.Layers), foreign) {
-			continue
+		if !slices.ContainsFunc(s.settled(d.result.Layers), unsent) {
+			done = append(done, d)
+		} else if all {
+			others = append(others, d)
 		}
+	}
+	// Of two steps with the same key that of the image counts.
+	for _, d := range append(done, others...) {
 		var failed error
 		names := func(layers []string) ([]string, bool) {
 			// Of a stage that isn't sent nothing is packed just for its name.

@@ -13,9 +13,9 @@ import (
 func remoteOf(f *fake) *fake {
 	next := newFake()
 	next.layers = f.layers
-	next.remote = &RemoteCache{Ref: "far", Steps: map[string]string{}}
+	next.remote = &RemoteCache{Ref: "far", Steps: map[string]CachedStep{}}
 	for _, r := range f.written {
-		next.remote.Steps[r.Key] = strings.TrimPrefix(r.Layer, "far-")
+		next.remote.Steps[r.Key] = CachedStep{DiffID: strings.TrimPrefix(r.Layer, "far-")}
 	}
 	return next
 }

@@ -270,8 +270,8 @@ func (f *fake) ReadCache(_ context.Context, ref string) (*RemoteCache, error) {
 	return f.remote, nil
 }
 
-func (f *fake) Stack(below State, _ *RemoteCache, diffID string) State {
-	return State{Layers: append(slices.Clone(below.Layers), "far-"+diffID)}
+func (f *fake) Stack(below State, _ *RemoteCache, step CachedStep) State {
+	return State{Layers: append(slices.Clone(below.Layers), "far-"+step.DiffID)}
 }
 
 func (f *fake) Fetched(layers []string) ([]string, bool) {

@@ -57,9 +57,10 @@ type Worker interface {
 	// are fetched.
 	ReadCache(ctx context.Context, ref string) (*RemoteCache, error)
 
-	// Stack puts a layer of such a cache on a state. It is fetched when the
-	// state is used, by any other call; what can't be is a *LostCacheError.
-	Stack(below State, from *RemoteCache, diffID string) State
+	// Stack puts the layer of a step of such a cache on a state. It is fetched
+	// when the state is used, by any other call; what can't be is a
+	// *LostCacheError.
+	Stack(below State, from *RemoteCache, step CachedStep) State
 
 	// Fetched gives the worker's own names of layers that Stack made, where all
 	// of them were fetched by now, and any others as they are.
@@ -288,12 +289,19 @@ type CacheInfo struct {
 
 // RemoteCache is a cache that isn't this worker's.
 type RemoteCache struct {
-	Ref string
-	// Steps are by key; the value is the diff id of the layer that the step
-	// puts on top of the state in the key, "" for none.
-	Steps map[string]string
+	Ref   string
+	Steps map[string]CachedStep // by key
 	// Source is the worker's own.
 	Source any
+}
+
+// CachedStep is a step in a RemoteCache.
+type CachedStep struct {
+	// DiffID is that of the layer that the step puts on top of the state in its
+	// key, "" for none.
+	DiffID string
+	// Time is when the layer was made. Other steps may have made the same one.
+	Time time.Time
 }
 
 // CacheRecord is a step in a RemoteCache that is written.

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"nook/build"
 	"nook/images"
@@ -57,7 +58,13 @@ func forge(t *testing.T, r *testregistry.Registry, change func(*images.Manifest,
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.Config.Digest, m.Config.Size = r.AddBlob("cache", data), int64(len(data))
+	publish(t, r, m, data)
+}
+
+// publish puts a config in the place of the cache's.
+func publish(t *testing.T, r *testregistry.Registry, m images.Manifest, config []byte) {
+	t.Helper()
+	m.Config.Digest, m.Config.Size = r.AddBlob("cache", config), int64(len(config))
 	body, err := json.Marshal(m)
 	if err != nil {
 		t.Fatal(err)
@@ -116,9 +123,9 @@ func liesOfDocuments() map[string]lie {
 		"diff id a path": list(func(_ *cacheDocument, l *cacheLayer) { l.DiffID = "sha256:../../../etc/passwd" }, "is not a sha256 digest"),
 		"blob a path":    list(func(_ *cacheDocument, l *cacheLayer) { l.Blob.Digest = "../../x" }, "is not a sha256 digest"),
 		"a diff id of others": list(func(d *cacheDocument, l *cacheLayer) {
-			for key, id := range d.Steps {
-				if id == l.DiffID {
-					d.Steps[key] = zeros
+			for key, step := range d.Steps {
+				if step.DiffID == l.DiffID {
+					d.Steps[key] = cacheStep{DiffID: zeros}
 				}
 			}
 			l.DiffID = zeros
@@ -134,13 +141,19 @@ func liesOfDocuments() map[string]lie {
 		"exabytes":          list(func(_ *cacheDocument, l *cacheLayer) { l.Blob.Size = 1 << 62 }, "wrong size"),
 		"steps of nothing": list(func(d *cacheDocument, _ *cacheLayer) {
 			for n := range 50_000 {
-				d.Steps[fmt.Sprint("sha256:", n)] = d.Layers[0].DiffID
+				d.Steps[fmt.Sprint("sha256:", n)] = cacheStep{DiffID: d.Layers[0].DiffID}
 			}
-			d.Steps[""] = zeros
+			d.Steps[""] = cacheStep{DiffID: zeros}
 		}, "it has no layer"),
 		"too long a list": list(func(d *cacheDocument, _ *cacheLayer) {
-			d.Steps[strings.Repeat("x", cacheDocumentSize)] = ""
+			d.Steps[strings.Repeat("x", cacheDocumentSize)] = cacheStep{}
 		}, "and may have"),
+		"a time that none is": list(func(d *cacheDocument, first *cacheLayer) {
+			for key, step := range d.Steps {
+				step.Created = time.Date(9999, 12, 31, 23, 0, 0, 0, time.FixedZone("", -7200))
+				d.Steps[key] = step
+			}
+		}, "the time of one"),
 		"an image": {documents: func(m *images.Manifest, _ *cacheDocument) {
 			m.Config.MediaType = "application/vnd.oci.image.config.v1+json"
 		}, warning: "none that nook build wrote"},

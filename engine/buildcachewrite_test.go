@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"nook/build"
 	"nook/images/registry"
@@ -153,5 +155,54 @@ func TestExportsOfACacheAtOnce(t *testing.T) {
 	m, doc := documents(t, r)
 	if len(doc.Steps) != 1 || len(m.Layers) != 1 {
 		t.Errorf("%+v, %+v", m, doc)
+	}
+}
+
+// Steps that change the same have one layer in a cache and each a time of its
+// own: the image that comes of it is the one that was built.
+func TestCacheHasTheTimeOfEachStep(t *testing.T) {
+	r, host := serve(t, nil)
+	ref := host + "/cache:1"
+	dir := contextOf(t, map[string]string{"a": "a", "Dockerfile": "FROM busybox\nCOPY a /x\nRUN echo one\nRUN echo two\nRUN rm /x\nCOPY a /x\n"})
+	var clock atomic.Int64
+	clock.Store(1_700_000_000)
+	ticking := func(o *build.Options) {
+		o.Epoch, o.Now = time.Time{}, func() time.Time { return time.Unix(clock.Add(1), 0) }
+	}
+	write := func(o *build.Options) { o.CacheTo = []build.CacheTarget{{Ref: ref}} }
+	want := mustBuild(t, loaded(t, "single", nil), dir, ticking, write).Image.ID
+	b := mustBuild(t, loaded(t, "single", nil), dir, ticking, from(ref))
+	if b.Image.ID != want || len(b.cached) != 5 {
+		t.Errorf("%s, cached %q, want %s", b.Image.ID, b.cached, want)
+	}
+	// It goes on to another cache as it is.
+	to := strings.Replace(ref, "cache", "mirror", 1)
+	mustBuild(t, loaded(t, "single", nil), dir, ticking, from(ref), func(o *build.Options) { o.CacheTo = []build.CacheTarget{{Ref: to}} })
+	if got := mustBuild(t, loaded(t, "single", nil), dir, ticking, from(to)).Image.ID; got != want {
+		t.Errorf("from the second cache %s, want %s", got, want)
+	}
+	// Version 1 has one time for a layer.
+	m, doc := documents(t, r)
+	old := map[string]any{"version": 1, "layers": []any{}, "steps": map[string]string{}}
+	for _, l := range doc.Layers {
+		l.Created = time.Unix(1_600_000_000, 0).UTC()
+		old["layers"] = append(old["layers"].([]any), l)
+	}
+	for key, step := range doc.Steps {
+		old["steps"].(map[string]string)[key] = step.DiffID
+	}
+	data, err := json.Marshal(old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	publish(t, r, m, data)
+	e := loaded(t, "single", nil)
+	b = mustBuild(t, e, dir, ticking, from(ref))
+	if len(b.cached) != 5 || len(b.Warnings) > 0 {
+		t.Errorf("version 1: cached %q, warnings %q", b.cached, b.Warnings)
+	}
+	config, err := e.images.Config(b.Image)
+	if err != nil || config.Created == nil || config.Created.Unix() != 1_600_000_000 {
+		t.Errorf("version 1: created %v (%v)", config.Created, err)
 	}
 }

@@ -137,19 +137,19 @@ func (w *worker) WriteCache(ctx context.Context, name string, records []build.Ca
 	}
 	s := &sending{
 		w: w, ref: ref, repo: repo, open: map[string]func() (string, error){}, log: sendingLog{now: time.Now, out: out},
-		doc: cacheDocument{Version: cacheVersion, Layers: []cacheLayer{}, Steps: map[string]string{}},
+		doc: cacheDocument{Version: documentVersion, Layers: []cacheLayer{}, Steps: map[string]cacheStep{}},
 	}
 	known := map[string]bool{}
 	for _, r := range records {
 		if r.Layer == "" {
-			s.doc.Steps[r.Key] = ""
+			s.doc.Steps[r.Key] = cacheStep{}
 			continue
 		}
-		l, err := s.layer(ctx, r.Layer)
+		l, made, err := s.layer(ctx, r.Layer)
 		if err != nil {
 			return err
 		}
-		s.doc.Steps[r.Key] = l.DiffID
+		s.doc.Steps[r.Key] = cacheStep{DiffID: l.DiffID, Created: made}
 		if !known[l.DiffID] {
 			known[l.DiffID] = true
 			s.doc.Layers = append(s.doc.Layers, l)
@@ -158,27 +158,28 @@ func (w *worker) WriteCache(ctx context.Context, name string, records []build.Ca
 	return s.send(ctx)
 }
 
-// layer describes a layer, and notes where its blob is to be found.
-func (s *sending) layer(ctx context.Context, name string) (cacheLayer, error) {
+// layer describes a layer, tells when it was made, and notes where its blob is
+// to be found.
+func (s *sending) layer(ctx context.Context, name string) (_ cacheLayer, made time.Time, err error) {
 	if r := s.w.remoteOf(name); r != nil {
 		s.open[r.layer.Blob.Digest] = func() (string, error) { return s.pass(ctx, r) }
-		return r.layer, nil
+		return r.layer, r.time, nil
 	}
 	meta, err := s.w.e.layers.Meta(name)
 	if err != nil {
-		return cacheLayer{}, err
+		return cacheLayer{}, made, err
 	}
 	if meta.Made == nil {
-		return cacheLayer{}, fmt.Errorf("layer %s: it is not one of a build", name)
+		return cacheLayer{}, made, fmt.Errorf("layer %s: it is not one of a build", name)
 	}
-	l := cacheLayer{DiffID: meta.DiffID, Created: meta.Made.Time}
+	l := cacheLayer{DiffID: meta.DiffID}
 	s.w.mu.Lock()
 	packed := s.w.packed[name]
 	s.w.mu.Unlock()
 	if packed.path != "" {
 		l.DiffID, l.Blob, l.Empty = packed.DiffID, packed.Blob, packed.Empty
 		s.open[l.Blob.Digest] = func() (string, error) { return packed.path, nil }
-		return l, nil
+		return l, meta.Made.Time, nil
 	}
 	b := meta.Made.Blob
 	l.Blob, l.Empty = images.Descriptor{Digest: b.Digest, Size: b.Size, MediaType: b.MediaType}, b.Empty
@@ -189,7 +190,7 @@ func (s *sending) layer(ctx context.Context, name string) (cacheLayer, error) {
 		}
 		return path, nil
 	}
-	return l, nil
+	return l, meta.Made.Time, nil
 }
 
 // pass brings a blob here that another repository has.

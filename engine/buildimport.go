@@ -36,16 +36,36 @@ const (
 type cacheDocument struct {
 	Version int          `json:"version"`
 	Layers  []cacheLayer `json:"layers"`
-	// Steps are the diff ids of the layers that steps put on top, by key; "":
-	// the step put none.
-	Steps map[string]string `json:"steps"`
+	// Steps are by key.
+	Steps map[string]cacheStep `json:"steps"`
+}
+
+// documentVersion is that of a cacheDocument. In version 1 a step was the diff
+// id alone, and the time stood with the layer: one for all its steps.
+const documentVersion = 2
+
+// cacheStep is a step of a cache.
+type cacheStep struct {
+	// DiffID is that of the layer that the step puts on top, "" for none.
+	DiffID  string    `json:"diffID,omitempty"`
+	Created time.Time `json:"created,omitzero"`
+}
+
+// UnmarshalJSON reads also what version 1 has.
+func (s *cacheStep) UnmarshalJSON(data []byte) error {
+	if len(data) > 0 && data[0] == '"' {
+		return json.Unmarshal(data, &s.DiffID)
+	}
+	type plain cacheStep
+	return json.Unmarshal(data, (*plain)(s))
 }
 
 // cacheLayer is a layer of a cache, and the blob that has it.
 type cacheLayer struct {
-	DiffID  string            `json:"diffID"`
-	Blob    images.Descriptor `json:"blob"`
-	Created time.Time         `json:"created"`
+	DiffID string            `json:"diffID"`
+	Blob   images.Descriptor `json:"blob"`
+	// Created is of version 1.
+	Created time.Time `json:"created,omitzero"`
 	// Empty: without any entry, and without a blob in the registry.
 	Empty bool `json:"empty,omitempty"`
 }
@@ -115,12 +135,12 @@ func (w *worker) ReadCache(ctx context.Context, name string) (*build.RemoteCache
 }
 
 // read reads a cacheDocument, which anyone may have written.
-func (c *cacheSource) read(data []byte) (steps map[string]string, err error) {
+func (c *cacheSource) read(data []byte) (steps map[string]build.CachedStep, err error) {
 	var doc cacheDocument
 	if err := json.Unmarshal(data, &doc); err != nil {
 		return nil, fmt.Errorf("the list of its steps: %w", err)
 	}
-	if doc.Version != cacheVersion {
+	if doc.Version < 1 || doc.Version > documentVersion {
 		return nil, fmt.Errorf("the list of its steps: version %d is not known", doc.Version)
 	}
 	c.layers = map[string]cacheLayer{}
@@ -130,12 +150,22 @@ func (c *cacheSource) read(data []byte) (steps map[string]string, err error) {
 		}
 		c.layers[l.DiffID] = l
 	}
-	for _, id := range doc.Steps {
-		if _, ok := c.layers[id]; !ok && id != "" {
-			return nil, fmt.Errorf("the list of its steps: it has no layer %.80q", id)
+	steps = make(map[string]build.CachedStep, len(doc.Steps))
+	for key, step := range doc.Steps {
+		layer, ok := c.layers[step.DiffID]
+		if !ok && step.DiffID != "" {
+			return nil, fmt.Errorf("the list of its steps: it has no layer %.80q", step.DiffID)
 		}
+		if doc.Version == 1 {
+			step.Created = layer.Created
+		}
+		step.Created = step.Created.UTC()
+		if _, err := step.Created.MarshalText(); err != nil { // an image couldn't tell it
+			return nil, fmt.Errorf("the list of its steps: the time of one: %w", err)
+		}
+		steps[key] = build.CachedStep{DiffID: step.DiffID, Time: step.Created}
 	}
-	return doc.Steps, nil
+	return steps, nil
 }
 
 // remoteLayer is a layer of a cache on top of a state. It comes when the state
@@ -143,6 +173,7 @@ func (c *cacheSource) read(data []byte) (steps map[string]string, err error) {
 type remoteLayer struct {
 	from  *cacheSource
 	layer cacheLayer
+	time  time.Time
 	below build.State
 
 	mu  sync.Mutex
@@ -150,16 +181,16 @@ type remoteLayer struct {
 	key string
 }
 
-// Stack puts a layer of a cache on a state.
-func (w *worker) Stack(below build.State, cache *build.RemoteCache, diffID string) build.State {
+// Stack puts the layer of a cache's step on a state.
+func (w *worker) Stack(below build.State, cache *build.RemoteCache, step build.CachedStep) build.State {
 	from := cache.Source.(*cacheSource)
 	sum := sha256.New()
-	fmt.Fprintf(sum, "%q %q %q", cache.Ref, diffID, below.Layers)
+	fmt.Fprintf(sum, "%q %q %v %q", cache.Ref, step.DiffID, step.Time, below.Layers)
 	name := "remote-" + hex.EncodeToString(sum.Sum(nil))
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.remote[name] == nil {
-		w.remote[name] = &remoteLayer{from: from, layer: from.layers[diffID], below: below}
+		w.remote[name] = &remoteLayer{from: from, layer: from.layers[step.DiffID], time: step.Time, below: below}
 	}
 	return build.State{Layers: append(below.Layers[:len(below.Layers):len(below.Layers)], name)}
 }
@@ -312,7 +343,7 @@ func (r *remoteLayer) unpack(ctx context.Context, w *worker) error {
 		}
 	}
 	meta.DiffID = r.layer.DiffID
-	meta.Made = &layers.Made{Time: r.layer.Created, Blob: &layers.MadeBlob{
+	meta.Made = &layers.Made{Time: r.time, Blob: &layers.MadeBlob{
 		Digest: r.layer.Blob.Digest, Size: r.layer.Blob.Size, MediaType: r.layer.Blob.MediaType, Empty: r.layer.Empty,
 	}}
 	state, err := w.place(ctx, r.st, below, meta.Meta)
