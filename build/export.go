@@ -27,10 +27,10 @@ func (s *solver) export(ctx context.Context, b *built) (images.Image, error) {
 	var img images.Image
 	err := func() (err error) {
 		if out != nil && out.Type == "tar" {
-			return s.w.Tar(ctx, b.state, out.W)
+			return s.w.Tar(ctx, b.state, Epoch{s.o.Epoch}, out.W)
 		}
 		if out != nil && out.Type == "local" {
-			return s.w.Local(ctx, b.state, out.Dir)
+			return s.w.Local(ctx, b.state, Epoch{s.o.Epoch}, out.Dir)
 		}
 		if img, err = s.w.Commit(ctx, s.commitSpec(b, s.o.Names)); err != nil {
 			return err

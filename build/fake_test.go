@@ -234,12 +234,12 @@ func (f *fake) Save(_ context.Context, img images.Image, format string, _ []stri
 	return err
 }
 
-func (f *fake) Tar(_ context.Context, state State, w io.Writer) error {
+func (f *fake) Tar(_ context.Context, state State, _ Epoch, w io.Writer) error {
 	_, err := fmt.Fprint(w, slices.Sorted(maps.Keys(f.files(state))))
 	return err
 }
 
-func (f *fake) Local(context.Context, State, string) error { return errors.New("not here") }
+func (f *fake) Local(context.Context, State, Epoch, string) error { return errors.New("not here") }
 
 // try builds a Dockerfile with the files of a context.
 func (f *fake) try(t *testing.T, dockerfile string, files map[string]string, edit func(*Options)) (Result, error) {

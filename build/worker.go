@@ -83,9 +83,10 @@ type Worker interface {
 	Save(ctx context.Context, img images.Image, format string, names []string, w io.Writer) error
 
 	// Tar writes all files of a state as a tar stream, and Local into a
-	// directory of the host's, which is made when it isn't there.
-	Tar(ctx context.Context, state State, w io.Writer) error
-	Local(ctx context.Context, state State, dir string) error
+	// directory of the host's, which is made when it isn't there. No file is
+	// younger than the epoch: what nobody gave a time has that of its unpacking.
+	Tar(ctx context.Context, state State, epoch Epoch, w io.Writer) error
+	Local(ctx context.Context, state State, epoch Epoch, dir string) error
 }
 
 var (

@@ -215,14 +215,14 @@ func (w *worker) Save(ctx context.Context, img images.Image, format string, name
 }
 
 // Tar writes all files of a state.
-func (w *worker) Tar(ctx context.Context, state build.State, out io.Writer) (err error) {
+func (w *worker) Tar(ctx context.Context, state build.State, epoch build.Epoch, out io.Writer) (err error) {
 	if len(state.Layers) == 0 {
 		return treetar.NewWriter(out).Close()
 	}
 	if state, err = w.local(ctx, state); err != nil {
 		return err
 	}
-	in, err := w.e.stageOutput(ctx, &buildJob{Do: jobFiles, Layers: w.lowers(state)}, nil)
+	in, err := w.e.stageOutput(ctx, &buildJob{Do: jobFiles, Layers: w.lowers(state), Epoch: epochOf(epoch)}, nil)
 	if err != nil {
 		return err
 	}
@@ -232,7 +232,7 @@ func (w *worker) Tar(ctx context.Context, state build.State, out io.Writer) (err
 }
 
 // Local writes all files of a state into a directory. They are the caller's.
-func (w *worker) Local(ctx context.Context, state build.State, dir string) error {
+func (w *worker) Local(ctx context.Context, state build.State, epoch build.Epoch, dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
@@ -243,7 +243,7 @@ func (w *worker) Local(ctx context.Context, state build.State, dir string) error
 	defer to.Close()
 	r, pipe := io.Pipe()
 	var all sync.WaitGroup
-	all.Go(func() { _ = pipe.CloseWithError(w.Tar(ctx, state, pipe)) })
+	all.Go(func() { _ = pipe.CloseWithError(w.Tar(ctx, state, epoch, pipe)) })
 	_, err = treetar.Extract(ctx, r, to, treetar.Options{Note: w.note})
 	if err == nil {
 		_, err = io.Copy(io.Discard, r) // the padding of the archive

@@ -169,3 +169,28 @@ func TestBuildLeavesTheOwnerOfTheRoot(t *testing.T) {
 		}
 	}
 }
+
+// A base that has no entries for its directories has the time of their
+// unpacking in none of the files that come of it.
+func TestFilesOfABaseWithoutDirectoriesAreReproducible(t *testing.T) {
+	epoch := time.Unix(1_000_000_000, 0)
+	old := time.Unix(900_000_000, 0)
+	dir := contextOf(t, map[string]string{"Dockerfile": "FROM bare\n"})
+	e := open(t, "single")
+	if _, err := e.Import(t.Context(), ImportOptions{Input: tarOf(t, tar.Header{Name: "x", ModTime: old}, tar.Header{Name: "d/e/y", ModTime: old}), Ref: "bare"}); err != nil {
+		t.Fatal(err)
+	}
+	var files bytes.Buffer
+	out := t.TempDir()
+	mustBuild(t, e, dir, func(o *build.Options) { o.Epoch, o.Output = epoch, &build.Output{Type: "tar", W: &files} })
+	mustBuild(t, e, dir, func(o *build.Options) { o.Epoch, o.Output = epoch, &build.Output{Type: "local", Dir: out} })
+	times := tarTimes(t, files.Bytes())
+	if len(times) != 5 || slices.ContainsFunc(times, func(at time.Time) bool { return at.After(epoch) }) {
+		t.Errorf("times %v, none may be after %v", times, epoch)
+	}
+	for _, name := range []string{"d", "d/e"} {
+		if info, err := os.Stat(filepath.Join(out, name)); err != nil || !info.ModTime().Equal(epoch) {
+			t.Errorf("%s: %v, %v", name, info, err)
+		}
+	}
+}

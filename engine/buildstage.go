@@ -175,6 +175,9 @@ func (s *stageRun) packStep(ctx context.Context, store *layers.Store, job *build
 	v := layers.View{Upper: dirs[0], Lowers: dirs[1:], IDs: s.req.IDs, Note: func(text string) { s.tell(event{Note: text}) }}
 	if job.Do == jobFiles {
 		v.Owned = dirs
+		if job.Epoch != nil {
+			v.Latest = *job.Epoch
+		}
 		return v.Archive(ctx, data)
 	}
 	v.Owned, v.Still = dirs[:1], true

@@ -22,7 +22,7 @@ func (v View) Archive(ctx context.Context, w io.Writer) error {
 	}
 	defer done()
 	a := &archiving{View: v, ctx: ctx, out: treetar.NewWriter(w), owner: owner}
-	a.out.Seconds, a.out.Note = true, v.Note
+	a.out.Seconds, a.out.Latest, a.out.Note = true, v.Latest, v.Note
 	err = a.run()
 	if err == nil {
 		err = a.out.Close()

@@ -7,6 +7,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -41,6 +42,8 @@ type View struct {
 	Owned []string
 	// NoRoot leaves the root directory's own attributes out.
 	NoRoot bool
+	// Latest, if not zero, is the latest time that Archive writes.
+	Latest time.Time
 	// Skip tells of paths without a leading slash that are no changes; nil:
 	// none.
 	Skip func(path string) bool

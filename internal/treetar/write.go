@@ -21,6 +21,8 @@ import (
 type Writer struct {
 	// Seconds cuts times to whole seconds, as image layers have them.
 	Seconds bool
+	// Latest, if not zero, stands for the times that are after it.
+	Latest time.Time
 	// Still says that nobody changes files while they are written.
 	Still bool
 	// Note is told what can't be in a tar stream; nil: nobody listens.
@@ -350,6 +352,9 @@ func (w *Writer) base(name string, st *unix.Stat_t, o Owned, link string) *tar.H
 	}
 	if w.Seconds {
 		h.ModTime = time.Unix(st.Mtim.Sec, 0)
+	}
+	if !w.Latest.IsZero() && h.ModTime.After(w.Latest) {
+		h.ModTime = w.Latest
 	}
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:
