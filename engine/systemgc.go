@@ -45,8 +45,12 @@ func (p *pins) unpackArriving(ctx context.Context, img images.Image, list []imag
 	return p.pinned(ctx, list, func() error { return p.engine.unpackArriving(ctx, img, list, arrivals) })
 }
 
-// pinned pins the layers, has them unpacked, and counts them.
+// pinned pins the layers, has them unpacked, and counts them. An image of a
+// config alone, which FROM scratch makes, has none.
 func (p *pins) pinned(ctx context.Context, list []images.Layer, unpack func() error) error {
+	if len(list) == 0 {
+		return nil
+	}
 	ids := diffIDs(list)
 	release, err := p.engine.layers.Pin(ctx, ids)
 	if err != nil {
