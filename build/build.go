@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"nook/build/dockerfile"
@@ -58,9 +59,8 @@ type Options struct {
 	Now func() time.Time
 	// Event is told what goes on, from several goroutines. Nil: nobody is.
 	Event func(Event)
-	// Output, when not nil, is called with what was built instead of making an
-	// image in the store.
-	Output *Output
+	// Outputs are what is made; none: an image in the store.
+	Outputs []Output
 	// Temp is a directory for what comes from elsewhere. It must be there, and
 	// its owner removes it.
 	Temp string
@@ -92,16 +92,22 @@ func (s Secret) read(ctx context.Context) ([]byte, error) {
 	return io.ReadAll(f)
 }
 
-// Output is a form that is not an image of the store.
+// Output is a form of what was built.
 type Output struct {
-	Type string // docker, oci, tar or local
+	Type string // image, which is one in the store, docker, oci, tar or local
 	Dir  string // of local
 	W    io.Writer
 }
 
+// Loads says whether the image comes into the store, and gets its names there.
+func (o *Options) Loads() bool {
+	return len(o.Outputs) == 0 || slices.ContainsFunc(o.Outputs, func(out Output) bool { return out.Type == "image" })
+}
+
 // Result is what Build made.
 type Result struct {
-	// Image is zero for an output of type tar or local.
+	// Image is zero where all outputs are of type tar or local. Where none is of
+	// type image the store needn't have it.
 	Image images.Image
 	// Warnings are about the Dockerfile.
 	Warnings []string

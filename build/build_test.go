@@ -445,13 +445,25 @@ func TestHistory(t *testing.T) {
 func TestOutputs(t *testing.T) {
 	f := newFake()
 	var out bytes.Buffer
-	for kind, want := range map[string]string{"tar": "[/a]", "docker": "docker sha256:image", "oci": "oci sha256:image"} {
+	for kind, want := range map[string]string{"tar": "[/a]", "docker": "docker of [docker.io/library/x:1]", "oci": "oci of [docker.io/library/x:1]"} {
 		out.Reset()
-		if _, err := f.try(t, "FROM scratch\nCOPY a /", map[string]string{"a": "A"}, func(o *Options) {
-			o.Output = &Output{Type: kind, W: &out}
-		}); err != nil || out.String() != want {
-			t.Errorf("%s: %q, %v", kind, out.String(), err)
+		result, err := f.try(t, "FROM scratch\nCOPY a /", map[string]string{"a": "A"}, func(o *Options) {
+			o.Names = []string{"docker.io/library/x:1"}
+			o.Outputs = []Output{{Type: kind, W: &out}}
+		})
+		if err != nil || out.String() != want || (result.Image.ID == "") != (kind == "tar") {
+			t.Errorf("%s: %q, %q, %v", kind, out.String(), result.Image.ID, err)
 		}
+	}
+	if f.commits != 0 {
+		t.Error("an image came into the store")
+	}
+	var tar, oci bytes.Buffer
+	result, err := f.try(t, "FROM scratch\nCOPY a /", map[string]string{"a": "A"}, func(o *Options) {
+		o.Outputs = []Output{{Type: "tar", W: &tar}, {Type: "image"}, {Type: "oci", W: &oci}}
+	})
+	if err != nil || result.Image.ID == "" || tar.String() != "[/a]" || oci.String() != "oci of []" || f.commits != 1 {
+		t.Errorf("several: %+v, %q, %q, %d commits, %v", result, tar.String(), oci.String(), f.commits, err)
 	}
 	if _, err := f.try(t, "FROM base\nLABEL a=1 b=1", nil, func(o *Options) {
 		o.Labels = map[string]string{"b": "2"}

@@ -16,46 +16,64 @@ func (s *solver) commitSpec(b *built, names []string) CommitSpec {
 	}
 }
 
-// export makes what was asked for of the target.
+// export makes what was asked for of the target, what is for the store first:
+// what is packed for it needn't be again.
 func (s *solver) export(ctx context.Context, b *built) (images.Image, error) {
 	if len(s.o.Labels) > 0 {
 		b = b.clone()
 		maps.Copy(owned(b, &b.config.Config.Labels, &b.own.labels), s.o.Labels)
 	}
-	out := s.o.Output
-	step := s.begin(exportName(out))
-	var img images.Image
-	err := func() (err error) {
-		if out != nil && out.Type == "tar" {
-			return s.w.Tar(ctx, b.state, Epoch{s.o.Epoch}, out.W)
+	var outs []Output
+	if s.o.Loads() {
+		outs = []Output{{Type: "image"}}
+	}
+	for _, out := range s.o.Outputs {
+		if out.Type != "image" {
+			outs = append(outs, out)
 		}
-		if out != nil && out.Type == "local" {
-			return s.w.Local(ctx, b.state, Epoch{s.o.Epoch}, out.Dir)
+	}
+	var made images.Image
+	for _, out := range outs {
+		step := s.begin(exportName(out))
+		img, err := s.exportTo(ctx, b, out, step)
+		step.end(ctx, err)
+		if err != nil {
+			return images.Image{}, fmt.Errorf("export: %w", err)
 		}
-		if img, err = s.w.Commit(ctx, s.commitSpec(b, s.o.Names)); err != nil {
-			return err
+		if img.ID != "" {
+			made = img
 		}
-		step.tell(Event{Kind: Told, Text: "writing image " + img.ID})
-		for _, name := range s.o.Names {
-			step.tell(Event{Kind: Told, Text: "naming to " + familiar(name)})
-		}
-		if out == nil {
-			return nil
-		}
-		return s.w.Save(ctx, img, out.Type, s.o.Names, out.W)
-	}()
-	step.end(ctx, err)
+	}
+	return made, nil
+}
+
+// exportTo makes one output. Files alone have no image.
+func (s *solver) exportTo(ctx context.Context, b *built, out Output, step *step) (img images.Image, err error) {
+	switch out.Type {
+	case "tar":
+		return img, s.w.Tar(ctx, b.state, Epoch{s.o.Epoch}, out.W)
+	case "local":
+		return img, s.w.Local(ctx, b.state, Epoch{s.o.Epoch}, out.Dir)
+	case "image":
+		img, err = s.w.Commit(ctx, s.commitSpec(b, s.o.Names))
+	default:
+		img, err = s.w.Save(ctx, s.commitSpec(b, s.o.Names), out.Type, out.W)
+	}
 	if err != nil {
-		return images.Image{}, fmt.Errorf("export: %w", err)
+		return img, err
+	}
+	step.tell(Event{Kind: Told, Text: "writing image " + img.ID})
+	for _, name := range s.o.Names {
+		step.tell(Event{Kind: Told, Text: "naming to " + familiar(name)})
 	}
 	return img, nil
 }
 
-func exportName(out *Output) string {
-	switch {
-	case out == nil:
+func exportName(out Output) string {
+	switch out.Type {
+	case "image":
 		return "exporting to image"
-	case out.Type == "tar" || out.Type == "local":
+	case "tar", "local":
 		return "exporting to client " + out.Type
 	}
 	return "exporting to " + out.Type + " image format"

@@ -21,14 +21,15 @@ import (
 // fake is a Worker that keeps files as names and contents. A RUN whose command
 // begins with "write NAME TEXT" writes a file; "fail" fails.
 type fake struct {
-	mu     sync.Mutex
-	layers map[string]map[string]string // by layer: files of the layer alone
-	cache  map[string]State
-	images map[string]Base
-	did    []string // Run, Copy and MakeDir, as they happened
-	made   CommitSpec
-	specs  []RunSpec
-	copies []CopySpec
+	mu      sync.Mutex
+	layers  map[string]map[string]string // by layer: files of the layer alone
+	cache   map[string]State
+	images  map[string]Base
+	did     []string // Run, Copy and MakeDir, as they happened
+	made    CommitSpec
+	commits int
+	specs   []RunSpec
+	copies  []CopySpec
 	// remote is a cache elsewhere; its layers' diff ids are their names, and
 	// "far-" before one is how it is called before it is fetched. lost is what
 	// fetching gives.
@@ -226,12 +227,16 @@ func (f *fake) Commit(_ context.Context, spec CommitSpec) (images.Image, error) 
 		return images.Image{}, err
 	}
 	f.made = spec
+	f.commits++
 	return images.Image{ID: "sha256:image", Names: spec.Names}, nil
 }
 
-func (f *fake) Save(_ context.Context, img images.Image, format string, _ []string, w io.Writer) error {
-	_, err := fmt.Fprint(w, format, " ", img.ID)
-	return err
+func (f *fake) Save(_ context.Context, spec CommitSpec, format string, w io.Writer) (images.Image, error) {
+	if _, err := f.local(spec.State); err != nil {
+		return images.Image{}, err
+	}
+	_, err := fmt.Fprint(w, format, " of ", spec.Names)
+	return images.Image{ID: "sha256:image"}, err
 }
 
 func (f *fake) Tar(_ context.Context, state State, _ Epoch, w io.Writer) error {

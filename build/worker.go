@@ -79,8 +79,9 @@ type Worker interface {
 	// same names, costs a few small files.
 	Commit(ctx context.Context, spec CommitSpec) (images.Image, error)
 
-	// Save writes an image as an archive; format is "docker" or "oci".
-	Save(ctx context.Context, img images.Image, format string, names []string, w io.Writer) error
+	// Save writes the image that Commit would make as an archive, with its names
+	// in it; format is "docker" or "oci". It is not put into the store.
+	Save(ctx context.Context, spec CommitSpec, format string, w io.Writer) (images.Image, error)
 
 	// Tar writes all files of a state as a tar stream, and Local into a
 	// directory of the host's, which is made when it isn't there. No file is

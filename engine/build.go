@@ -37,7 +37,7 @@ func (e *Engine) Build(ctx context.Context, o build.Options) (result build.Resul
 	if isFull(err) && hint.Of(err) == "" {
 		err = e.noRoom(err)
 	}
-	if err == nil && result.Image.ID != "" {
+	if err == nil && o.Loads() {
 		for _, name := range o.Names {
 			e.imageEvent("tag", result.Image.ID, name)
 		}

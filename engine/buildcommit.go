@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 
@@ -20,6 +21,7 @@ import (
 type committing struct {
 	w     *worker
 	spec  build.CommitSpec
+	into  func(ctx context.Context, o images.AssembleOptions) (images.Image, error)
 	keys  []string // of the layers on top of the base
 	mu    sync.Mutex
 	metas map[string]layers.Meta
@@ -27,11 +29,35 @@ type committing struct {
 }
 
 // Commit makes an image of a state.
-func (w *worker) Commit(ctx context.Context, spec build.CommitSpec) (_ images.Image, err error) {
+func (w *worker) Commit(ctx context.Context, spec build.CommitSpec) (images.Image, error) {
+	return w.assemble(ctx, spec, func(ctx context.Context, o images.AssembleOptions) (images.Image, error) {
+		img, err := w.e.images.Assemble(ctx, o)
+		if err != nil {
+			err = w.e.noRoom(err)
+		}
+		return img, err
+	})
+}
+
+// Save writes the image of a state as an archive.
+func (w *worker) Save(ctx context.Context, spec build.CommitSpec, format string, out io.Writer) (images.Image, error) {
+	// What docker, podman, skopeo and umoci read is both at once.
+	if format != "docker" && format != "oci" {
+		return images.Image{}, fmt.Errorf("save: format %q is not known", format)
+	}
+	return w.assemble(ctx, spec, func(ctx context.Context, o images.AssembleOptions) (images.Image, error) {
+		return w.e.images.Archive(ctx, o, out)
+	})
+}
+
+// assemble gives into what an image of a state is made of.
+func (w *worker) assemble(ctx context.Context, spec build.CommitSpec,
+	into func(context.Context, images.AssembleOptions) (images.Image, error),
+) (_ images.Image, err error) {
 	if spec.State, err = w.local(ctx, spec.State); err != nil {
 		return images.Image{}, err
 	}
-	c := &committing{w: w, spec: spec, metas: map[string]layers.Meta{}, lacks: map[string]bool{}}
+	c := &committing{w: w, spec: spec, into: into, metas: map[string]layers.Meta{}, lacks: map[string]bool{}}
 	o := images.AssembleOptions{Config: spec.Config, Names: spec.Names, Epoch: spec.Epoch.Epoch}
 	below := 0
 	if spec.Base != nil {
@@ -63,12 +89,26 @@ func (w *worker) Commit(ctx context.Context, spec build.CommitSpec) (_ images.Im
 	pins := w.e.pins(ctx)
 	defer pins.release()
 	o.Packed = func(list []images.PackedLayer) error { return c.packed(ctx, pins, list) }
-	o.Unpack = c.unpack
-	img, err := w.e.images.Assemble(ctx, o)
+	o.Keep, o.Unpack = c.keep, c.unpack
+	return into(ctx, o)
+}
+
+// keep keeps what was packed for an archive as long as the build lives: another
+// archive takes it as it is, and so does a cache.
+func (c *committing) keep(layer int, p images.PackedLayer, path string) {
+	key := c.keys[layer]
+	w := c.w
+	dir, err := w.packDir()
 	if err != nil {
-		return img, w.e.noRoom(err)
+		return
 	}
-	return img, nil
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	own := filepath.Join(dir, key)
+	if w.unsure[key] || w.packed[key].path != "" || os.Link(path, own) != nil {
+		return
+	}
+	w.packed[key] = packedFile{PackedLayer: p, path: own, lacks: c.lacks[key]}
 }
 
 // layer is a step's layer as images wants it.
@@ -199,19 +239,6 @@ func (e *Engine) stageOutput(ctx context.Context, job *buildJob, size func(n int
 		})
 	}()
 	return o, nil
-}
-
-// Save writes an image as an archive.
-func (w *worker) Save(ctx context.Context, img images.Image, format string, names []string, out io.Writer) error {
-	// What docker, podman, skopeo and umoci read is both at once.
-	if format != "docker" && format != "oci" {
-		return fmt.Errorf("save: format %q is not known", format)
-	}
-	if len(names) == 0 {
-		names = []string{img.ID}
-	}
-	_, err := w.e.images.Save(ctx, out, names)
-	return err
 }
 
 // Tar writes all files of a state.

@@ -85,7 +85,7 @@ func TestBuildIsReproducible(t *testing.T) {
 		}
 		b := mustBuild(t, e, dir, change)
 		var files bytes.Buffer
-		mustBuild(t, e, dir, change, func(o *build.Options) { o.Output = &build.Output{Type: "tar", W: &files} })
+		mustBuild(t, e, dir, change, func(o *build.Options) { o.Outputs = []build.Output{{Type: "tar", W: &files}} })
 		got := made{b.Image.ID, b.Image.Manifest.Digest, fmt.Sprintf("%x", sha256.Sum256(files.Bytes()))}
 		if i == 0 {
 			first = got
@@ -111,7 +111,7 @@ func TestBuildTakesTheClock(t *testing.T) {
 	var files bytes.Buffer
 	now := func(o *build.Options) { o.Now = func() time.Time { return clock } }
 	b := mustBuild(t, e, dir, now)
-	mustBuild(t, e, dir, now, func(o *build.Options) { o.Output = &build.Output{Type: "tar", W: &files} })
+	mustBuild(t, e, dir, now, func(o *build.Options) { o.Outputs = []build.Output{{Type: "tar", W: &files}} })
 	times := tarTimes(t, files.Bytes())
 	if len(times) < 3 || slices.ContainsFunc(times, func(at time.Time) bool { return !at.Equal(clock) }) {
 		t.Errorf("times %v, want %v", times, clock)
@@ -182,8 +182,8 @@ func TestFilesOfABaseWithoutDirectoriesAreReproducible(t *testing.T) {
 	}
 	var files bytes.Buffer
 	out := t.TempDir()
-	mustBuild(t, e, dir, func(o *build.Options) { o.Epoch, o.Output = epoch, &build.Output{Type: "tar", W: &files} })
-	mustBuild(t, e, dir, func(o *build.Options) { o.Epoch, o.Output = epoch, &build.Output{Type: "local", Dir: out} })
+	mustBuild(t, e, dir, func(o *build.Options) { o.Epoch, o.Outputs = epoch, []build.Output{{Type: "tar", W: &files}} })
+	mustBuild(t, e, dir, func(o *build.Options) { o.Epoch, o.Outputs = epoch, []build.Output{{Type: "local", Dir: out}} })
 	times := tarTimes(t, files.Bytes())
 	if len(times) != 5 || slices.ContainsFunc(times, func(at time.Time) bool { return at.After(epoch) }) {
 		t.Errorf("times %v, none may be after %v", times, epoch)

@@ -50,11 +50,7 @@ func (c *committing) squash(ctx context.Context, o images.AssembleOptions) (imag
 	pins := c.w.e.pins(ctx)
 	defer pins.release()
 	o.Packed, o.Unpack = nil, pins.unpack
-	img, err := c.w.e.images.Assemble(ctx, o)
-	if err != nil {
-		return img, c.w.e.noRoom(err)
-	}
-	return img, nil
+	return c.into(ctx, o)
 }
 
 // squash writes what a state has that its base hasn't.

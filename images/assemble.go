@@ -28,6 +28,9 @@ type AssembleOptions struct {
 	// Packed is told what Layers became before anything is stored. An error of
 	// it ends Assemble. It is called for layers that were packed before too.
 	Packed func(list []PackedLayer) error
+	// Keep, if set, is told by Archive where a layer lies that isn't in the
+	// store, until it returns. Archive doesn't call Unpack.
+	Keep   func(layer int, p PackedLayer, path string)
 	Unpack UnpackFunc
 	// Epoch, if not zero, is the latest time that the image and its history
 	// after Base's have, and what they have where they would have none.

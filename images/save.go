@@ -50,19 +50,26 @@ func (s *Store) save(ctx context.Context, w io.Writer, names []string) ([]Image,
 	if err != nil {
 		return nil, err
 	}
+	return list, writeArchive(ctx, w, list, s.Manifest, blobs, stage.pathOf)
+}
+
+// writeArchive writes images, and the blobs that they have.
+func writeArchive(ctx context.Context, w io.Writer, list []Image, manifest func(Image) (*Manifest, error),
+	blobs []Descriptor, pathOf func(digest string) string,
+) error {
 	out := &archiveWriter{tar: tar.NewWriter(w)}
-	if err := out.describe(s, list); err != nil {
-		return nil, err
+	if err := out.describe(manifest, list); err != nil {
+		return err
 	}
 	if err := out.dirs("blobs/", blobsDir+"/"); err != nil {
-		return nil, err
+		return err
 	}
 	for _, d := range blobs {
-		if err := out.blob(ctx, d, stage.pathOf(d.Digest)); err != nil {
-			return nil, err
+		if err := out.blob(ctx, d, pathOf(d.Digest)); err != nil {
+			return err
 		}
 	}
-	return list, out.tar.Close()
+	return out.tar.Close()
 }
 
 // hold finds the images, and makes sure that their blobs stay until the staging
@@ -203,11 +210,11 @@ func (a *archiveWriter) json(name string, v any) error {
 }
 
 // describe writes the files that say what is in the archive.
-func (a *archiveWriter) describe(s *Store, list []Image) error {
+func (a *archiveWriter) describe(manifest func(Image) (*Manifest, error), list []Image) error {
 	idx := index{SchemaVersion: 2, MediaType: mediaTypeIndex, Manifests: []Descriptor{}}
 	entries := []dockerEntry{}
 	for _, img := range list {
-		m, err := s.Manifest(img)
+		m, err := manifest(img)
 		if err != nil {
 			return err
 		}

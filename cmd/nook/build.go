@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"slices"
@@ -57,12 +56,12 @@ func buildOptions() []option {
 		{name: "force-rm", usage: "Leave no container behind when a step fails: always so"},
 		{name: "iidfile", value: "string", usage: "Write the image ID to a file"},
 		{name: "label", value: "list", usage: "Set metadata for an image"},
-		{name: "load", usage: "Put the image among this host's images: always so, without --output"},
+		{name: "load", usage: "Put the image among this host's images, also with --output: always so without it"},
 		{name: "metadata-file", value: "string", usage: "Write digests and names of the image to a file, as JSON"},
 		{name: "network", value: "string", usage: `Network of the "RUN" instructions: host (the default) or none`},
 		{name: "no-cache", usage: "Do not use cache when building the image"},
 		{name: "no-cache-filter", value: "list", usage: "Do not cache specified stages"},
-		{name: "output", short: "o", value: "string", usage: `Output destination (format: "type=local,dest=path"): docker or oci (an archive of the image), tar or local (its files), or image, the default`},
+		{name: "output", short: "o", value: "list", usage: `Output destinations (format: "type=local,dest=path"): docker or oci (an archive of the image), tar or local (its files), or image, the default`},
 		{name: "platform", value: "list", usage: "Set target platform for build (one)"},
 		{name: "progress", value: "string", usage: "Set type of progress output (auto, plain, tty, quiet; env BUILDKIT_PROGRESS)"},
 		{name: "provenance", value: "string", usage: "false: nook makes no attestations"},
@@ -90,14 +89,14 @@ func (s *shell) build(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	out, err := readOutput(c.String("output"))
-	if err == nil && c.IsSet("iidfile") && (out.kind == "tar" || out.kind == "local") {
-		err = hint.Errorf("--iidfile goes with images and archives of them", "--output %s has no image ID", out.kind)
+	outs, err := readOutputs(c.StringSlice("output"), c.Bool("load"))
+	if err == nil && c.IsSet("iidfile") && !slices.ContainsFunc(outs, output.isImage) {
+		err = hint.Errorf("--iidfile goes with images and archives of them", "--output %s has no image ID", outs[0].kind)
 	}
 	if err != nil {
 		return err
 	}
-	if err := alwaysSo(c, out); err != nil {
+	if err := alwaysSo(c); err != nil {
 		return err
 	}
 	return work(c.Context, func(ctx context.Context) error {
@@ -106,8 +105,8 @@ func (s *shell) build(c *cli.Context) error {
 			return err
 		}
 		var result build.Result
-		err = s.toOutput(ctx, out, func(to *build.Output) error {
-			o.Output = to
+		err = s.toOutputs(ctx, outs, nil, func(to []build.Output) error {
+			o.Outputs = to
 			o.Event = view.event
 			result, err = nook.Build(ctx, o)
 			return err
@@ -124,13 +123,13 @@ func (s *shell) build(c *cli.Context) error {
 		if err := writeMetadata(c.String("metadata-file"), result.Image, o.Names); err != nil {
 			return err
 		}
-		return s.tellImage(c, result.Image, out)
+		return s.tellImage(c, result.Image, outs)
 	})
 }
 
 // alwaysSo refuses what docker's flags ask for and a build of nook doesn't do.
 // Those it does anyway are true.
-func alwaysSo(c *cli.Context, out output) error {
+func alwaysSo(c *cli.Context) error {
 	for _, name := range []string{"rm", "force-rm", "load"} {
 		if c.IsSet(name) && !c.Bool(name) {
 			return fmt.Errorf("--%s=false is refused: it is always so", name)
@@ -139,17 +138,14 @@ func alwaysSo(c *cli.Context, out output) error {
 	if err := noAttestations(c); err != nil {
 		return err
 	}
-	switch {
-	case c.Bool("push"):
+	if c.Bool("push") {
 		return hint.Errorf("nook push NAME sends it", "--push is refused: a build sends nothing")
-	case c.Bool("load") && out.kind != "":
-		return hint.Errorf("leave one out", "conflicting options: --load and --output")
 	}
 	return nil
 }
 
 // tellImage gives the id to those who asked for it.
-func (s *shell) tellImage(c *cli.Context, img images.Image, out output) error {
+func (s *shell) tellImage(c *cli.Context, img images.Image, outs []output) error {
 	if img.ID == "" { // of tar and local
 		return nil
 	}
@@ -158,7 +154,7 @@ func (s *shell) tellImage(c *cli.Context, img images.Image, out output) error {
 			return err
 		}
 	}
-	if c.Bool("quiet") && out.dest != "-" {
+	if c.Bool("quiet") && !slices.ContainsFunc(outs, output.isStdout) {
 		fmt.Fprintln(s.stdout, img.ID)
 	}
 	return nil
@@ -432,57 +428,4 @@ func readSSH(texts []string, lookup func(string) (string, bool)) (map[string]str
 		all[id] = socket
 	}
 	return all, nil
-}
-
-// output is where the result goes instead of into the store.
-type output struct{ kind, dest string }
-
-// readOutput reads --output: DIR, "-" for a tar stream, or type=...,dest=....
-func readOutput(text string) (output, error) {
-	switch {
-	case text == "":
-		return output{}, nil
-	case text == "-":
-		return output{"tar", "-"}, nil
-	case !strings.Contains(text, "="):
-		return output{"local", text}, nil
-	}
-	kv, err := keyValues("output", text, "type", "dest")
-	if err != nil {
-		return output{}, err
-	}
-	out := output{kv["type"], kv["dest"]}
-	switch out.kind {
-	case "docker", "oci", "tar":
-		if out.dest == "" && out.kind == "docker" {
-			return output{}, nil // docker's own store is meant, with docker
-		}
-		if out.dest == "" {
-			out.dest = "-"
-		}
-	case "local":
-		if out.dest == "" || out.dest == "-" {
-			return out, hint.Errorf("write it like -o type=local,dest=out, or -o out", "--output type=local has no dest=DIRECTORY")
-		}
-	case "image":
-		return output{}, nil
-	default:
-		return out, hint.Errorf("image, docker, oci, tar and local are known", "invalid value %q for --output: type %q", text, out.kind)
-	}
-	return out, nil
-}
-
-// toOutput opens what the build writes to.
-func (s *shell) toOutput(ctx context.Context, out output, do func(*build.Output) error) error {
-	switch {
-	case out.kind == "":
-		return do(nil)
-	case out.kind == "local":
-		return do(&build.Output{Type: "local", Dir: out.dest})
-	case out.dest == "-" && asTerminal(s.stdout) != nil:
-		return hint.Errorf("name a file: dest=FILE, or redirect standard output", "an archive is not written to a terminal")
-	case out.dest == "-":
-		return do(&build.Output{Type: out.kind, W: s.stdout})
-	}
-	return s.toFile(ctx, out.dest, func(w io.Writer) error { return do(&build.Output{Type: out.kind, W: w}) })
 }

@@ -52,7 +52,7 @@ func TestBuildTakesDockersFlags(t *testing.T) {
 		"--rm=true --load .":                        "",
 		"--force-rm -t x .":                         "",
 		"--push=false .":                            "",
-		"--load -o - .":                             "nook: conflicting options: --load and --output\nhint: leave one out\n",
+		"--load -o - .":                             "",
 		"--load -o type=image .":                    "",
 		"--rm=false .":                              "nook: --rm=false is refused: it is always so\n",
 		"--force-rm=false .":                        "nook: --force-rm=false is refused: it is always so\n",
@@ -68,7 +68,9 @@ func TestBuildTakesDockersFlags(t *testing.T) {
 		"-o type=local .":                           "nook: --output type=local has no dest=DIRECTORY\nhint: write it like -o type=local,dest=out, or -o out\n",
 		"--cache-to type=registry .": "nook: invalid value \"type=registry\" for --cache-to: ref is missing\n" +
 			"hint: write it like type=registry,ref=NAME\n",
-		"--root x .": "nook: unknown flag: --root\nhint: --root stands before the command: nook --root … build\n",
+		"--root x .":             "nook: unknown flag: --root\nhint: --root stands before the command: nook --root … build\n",
+		"-o - -o type=oci .":     "nook: --output - and type=oci both go to standard output\nhint: give one of them a file: type=oci,dest=FILE\n",
+		"-o x/y -o ./x/../x/y .": "nook: --output x/y and ./x/../x/y both go to ./x/../x/y\nhint: each needs a place of its own\n",
 	} {
 		f := &fakeBuilder{}
 		stderr, code := typedBuild(t, f, strings.Fields(args)...)
