@@ -206,3 +206,20 @@ func TestCacheHasTheTimeOfEachStep(t *testing.T) {
 		t.Errorf("version 1: created %v (%v)", config.Created, err)
 	}
 }
+
+// Another stage may have a step with the same key, done at another time.
+func TestCacheHasTheTimesOfTheImage(t *testing.T) {
+	_, host := serve(t, nil)
+	ref := host + "/cache:1"
+	dir := contextOf(t, map[string]string{"Dockerfile": "FROM busybox AS one\nRUN true\nRUN echo same; echo x >/x\n" +
+		"FROM busybox\nRUN sleep 1.1\nRUN echo same; echo x >/x\nCOPY --from=one /x /y\n"})
+	var clock atomic.Int64
+	ticking := func(o *build.Options) {
+		o.Now = func() time.Time { return time.Unix(1_700_000_000+clock.Add(1), 0) }
+	}
+	write := func(o *build.Options) { o.CacheTo = []build.CacheTarget{{Ref: ref, Max: true}} }
+	want := mustBuild(t, loaded(t, "single", nil), dir, ticking, write).Image.ID
+	if b := mustBuild(t, loaded(t, "single", nil), dir, ticking, from(ref)); b.Image.ID != want || len(b.cached) != 5 {
+		t.Errorf("%s, cached %q, want %s", b.Image.ID, b.cached, want)
+	}
+}
