@@ -106,7 +106,33 @@ func (s *shell) toOutputs(ctx context.Context, outs []output, opened []build.Out
 	case out.isStdout() && asTerminal(s.stdout) != nil:
 		return hint.Errorf("name a file: dest=FILE, or redirect standard output", "an archive is not written to a terminal")
 	case out.isStdout():
-		return next(build.Output{Type: out.kind, W: s.stdout})
+		return patiently(ctx, s.stdout, func(w io.Writer) error { return next(build.Output{Type: out.kind, W: w}) })
 	}
 	return s.toFile(ctx, out.dest, func(w io.Writer) error { return next(build.Output{Type: out.kind, W: w}) })
+}
+
+// patiently lets do write to what may keep it waiting for ever: a pipe whose
+// reader sleeps. That ends with ctx; the last write is left behind, and ends with
+// the process.
+func patiently(ctx context.Context, to io.Writer, do func(io.Writer) error) error {
+	r, w := io.Pipe()
+	stop := context.AfterFunc(ctx, func() { _ = r.CloseWithError(ctx.Err()) })
+	defer stop()
+	written := make(chan error, 1)
+	go func() {
+		_, err := io.CopyBuffer(struct{ io.Writer }{to}, r, make([]byte, 256<<10))
+		_ = r.CloseWithError(err)
+		written <- err
+	}()
+	err := do(w)
+	_ = w.CloseWithError(err) // of nil: io.EOF
+	if err != nil {
+		return err
+	}
+	select {
+	case err = <-written:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
