@@ -126,16 +126,7 @@ func TestStagesShareNothingThatChanges(t *testing.T) {
 	in = strings.Replace(in, "--from=6", "--from=plain", 1)
 	f := newFake()
 	f.layers["base"] = map[string]string{"/a": "A"}
-	o := Options{}
-	s := newSolver(f, &o)
-	s.src = &source{dir: t.TempDir()}
-	file, err := dockerfile.Parse("Dockerfile", []byte(in))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if s.plan, err = newPlan(file, &o); err != nil {
-		t.Fatal(err)
-	}
+	s := f.solver(t, in)
 	if _, err := s.solve(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"testing"
 
+	"nook/build/dockerfile"
 	"nook/images"
 )
 
@@ -247,6 +248,22 @@ func (f *fake) Tar(_ context.Context, state State, _ Epoch, w io.Writer) error {
 func (f *fake) Local(context.Context, State, Epoch, string) error { return errors.New("not here") }
 
 // try builds a Dockerfile with the files of a context.
+// solver is one of a Dockerfile, without a context.
+func (f *fake) solver(t *testing.T, text string) *solver {
+	t.Helper()
+	o := Options{}
+	s := newSolver(f, &o)
+	s.src = &source{dir: t.TempDir()}
+	file, err := dockerfile.Parse("Dockerfile", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.plan, err = newPlan(file, &o); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
 func (f *fake) try(t *testing.T, dockerfile string, files map[string]string, edit func(*Options)) (Result, error) {
 	t.Helper()
 	dir := t.TempDir()

@@ -168,16 +168,7 @@ func TestFailureOfAnotherStage(t *testing.T) {
 		"FROM none AS a\n\nFROM base\nRUN before\nCOPY --from=a /x /x",
 		"FROM base AS a\nRUN fail\nFROM base AS b\nCOPY --from=a /x /x\nFROM base\nCOPY --from=b /x /x",
 	} {
-		o := Options{}
-		s := newSolver(newFake(), &o)
-		s.src = &source{dir: t.TempDir()}
-		file, err := dockerfile.Parse("Dockerfile", []byte(in))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if s.plan, err = newPlan(file, &o); err != nil {
-			t.Fatal(err)
-		}
+		s := newFake().solver(t, in)
 		_, want := s.stage(t.Context(), s.plan.named("a"))
 		// The last one's error comes first here.
 		if _, got := s.stage(t.Context(), s.plan.target); want == nil || got != want { //nolint:errorlint // the very same
