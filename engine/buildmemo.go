@@ -75,7 +75,8 @@ func (w *worker) memo(dir string) *memo {
 
 // fileSystem names the one that a directory is on, so that no other has its name,
 // not even another that was mounted on the same device; "" if its files may
-// change without a new time.
+// change without a new time. Before Linux 6.8 the number of a mount
+// (STATX_MNT_ID_UNIQUE, statx(2)) may come again.
 func fileSystem(dir string) string {
 	var fs unix.Statfs_t
 	var st unix.Statx_t
